@@ -29,7 +29,19 @@ def test_each_byte_is_one_id_and_nothing_is_lost(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "  two  spaces ", "\n\t\x00", "é", "e\u0301", "日本", "🏀", "<pad>", "a</s>b", "<unk>"],
+    [
+        "",
+        " ",
+        "  two  spaces ",
+        "\n\t\x00",
+        "é",
+        "e\u0301",
+        "日本",
+        "🏀",
+        "<pad>",
+        "a</s>b",
+        "<unk>",
+    ],
 )
 def test_awkward_texts_survive_a_save_and_an_offline_load(text: str, tmp_path: Path) -> None:
     TOKENIZER.save_pretrained(tmp_path)
