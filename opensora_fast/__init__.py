@@ -30,8 +30,8 @@ def _find_rooms() -> None:
         return
     root = Path(__file__).parent.parent
     __path__.append(str(root))
-    # transformers probes for a package named "kernels" (an optional dependency of its own). With the
-    # checkout on sys.path it would find our room under the wrong name, so that name is closed.
+    # transformers probes for a package named "kernels" (an optional dependency of its own). With
+    # the checkout on sys.path it would find our room under a wrong name: that name is closed.
     if "kernels" not in sys.modules:
         spec = find_spec("kernels")
         if spec is not None and spec.origin == str(root / "kernels" / "__init__.py"):

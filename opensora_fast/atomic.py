@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def check_output(path: str | Path, suffixes: Sequence[str]) -> Path:
-    """Check that `path` can be written, before any expensive work; make its folder if it is missing.
+    """Check that `path` can be written, before any expensive work; make its folder if needed.
 
     Args:
         path: where the file will be written.
