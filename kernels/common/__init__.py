@@ -1,0 +1,1 @@
+"""What Triton backends of several ops share. Importing this package imports no Triton."""

@@ -1,0 +1,57 @@
+"""What the Triton kernels of qk_norm_rope can run, and how they are launched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..common.launch import cdiv, next_power_of_two, share_tiles
+
+MAX_HEAD_DIM = 256  # a head of q and a head of k lie in the registers of one program
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """Sizes of one call: q and k are [batch, length, num_heads, head_dim]."""
+
+    batch: int
+    length: int
+    num_heads: int
+    head_dim: int
+    backward: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """One program: ``tiles_per_program`` tiles of ``block_r`` heads of q and k, one by one."""
+
+    block_r: int
+    block_half: int
+    num_warps: int
+    programs_per_item: int
+    tiles_per_program: int
+
+
+def pick(problem: Problem, num_sms: int) -> Config:
+    """Choose the launch for a device with ``num_sms`` multiprocessors.
+
+    A tile holds 2048 elements of q and as many of k: 16 of each per thread in the forward, 8 in the
+    backward, which keeps more values alive.
+    """
+    block_half = next_power_of_two(problem.head_dim // 2)
+    rows = problem.length * problem.num_heads
+    block_r = min(max(1, 1024 // block_half), next_power_of_two(rows))
+    elements = block_r * block_half * 2
+    num_warps = max(1, elements // (256 if problem.backward else 512))
+    num_tiles = cdiv(rows, block_r)
+    if problem.backward:
+        # Every program writes a row of partial sums: few programs, but enough to fill the device.
+        walk = share_tiles(num_tiles, problem.batch, max_programs=4 * num_sms)
+    else:
+        walk = share_tiles(num_tiles, problem.batch, max_programs=16 * num_sms, max_tiles=4)
+    return Config(
+        block_r=block_r,
+        block_half=block_half,
+        num_warps=num_warps,
+        programs_per_item=walk.programs,
+        tiles_per_program=walk.tiles,
+    )
