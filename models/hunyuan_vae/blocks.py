@@ -1,0 +1,243 @@
+"""The parts of the HunyuanVideo autoencoder.
+
+Axes: B batch, C channels, T frames, H rows, W columns. Layers hold parameters and shapes; the
+functions of `opensora_fast.kernels` hold the arithmetic.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from opensora_fast.kernels import (
+    causal_conv3d,
+    frame_causal_attention,
+    group_norm_silu,
+    nearest_upsample3d,
+)
+
+from .config import HunyuanVAEConfig
+
+NORM_EPS = 1e-6
+
+Stride = tuple[int, int, int]
+
+
+class CausalConv3d(nn.Module):
+    """Convolution that sees no later frame; borders repeat their last value.
+
+    The inner module only holds the parameters, under the key `conv`.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: Stride = (1, 1, 1)
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve x `[B, C, T, H, W]`."""
+        y: Tensor = causal_conv3d(x, self.conv.weight, self.conv.bias, stride=self.stride)
+        return y
+
+
+class GroupNormSiLU(nn.GroupNorm):
+    """Group norm over channels of the group and all frames, then SiLU unless switched off."""
+
+    def __init__(self, num_groups: int, channels: int, silu: bool = True) -> None:
+        super().__init__(num_groups, channels, eps=NORM_EPS)
+        self.silu = silu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x `[B, C, ...]`."""
+        y: Tensor = group_norm_silu(
+            x, self.weight, self.bias, self.num_groups, eps=self.eps, silu=self.silu
+        )
+        return y
+
+
+class ResnetBlock(nn.Module):
+    """Two times norm, SiLU, convolution, added to the input (projected if the width changes)."""
+
+    def __init__(self, in_channels: int, out_channels: int, num_groups: int) -> None:
+        super().__init__()
+        self.norm1 = GroupNormSiLU(num_groups, in_channels)
+        self.conv1 = CausalConv3d(in_channels, out_channels)
+        self.norm2 = GroupNormSiLU(num_groups, out_channels)
+        self.conv2 = CausalConv3d(out_channels, out_channels)
+        self.conv_shortcut: CausalConv3d | None = None
+        if in_channels != out_channels:
+            self.conv_shortcut = CausalConv3d(in_channels, out_channels, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x `[B, C, T, H, W]` to the block's width."""
+        h = self.conv2(self.norm2(self.conv1(self.norm1(x))))
+        y: Tensor = (x if self.conv_shortcut is None else self.conv_shortcut(x)) + h
+        return y
+
+
+class FrameAttention(nn.Module):
+    """One head of attention over all positions of a frame and of the frames before it."""
+
+    def __init__(self, channels: int, num_groups: int) -> None:
+        super().__init__()
+        self.group_norm = GroupNormSiLU(num_groups, channels, silu=False)
+        self.to_q = nn.Linear(channels, channels)
+        self.to_k = nn.Linear(channels, channels)
+        self.to_v = nn.Linear(channels, channels)
+        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend within x `[B, C, T, H, W]` and add the result to it."""
+        tokens = self.group_norm(x).flatten(2).transpose(1, 2)
+        q, k, v = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
+        mixed = self.to_out[0](frame_causal_attention(q, k, v, num_frames=x.shape[2]))
+        y: Tensor = x + mixed.transpose(1, 2).reshape(x.shape)
+        return y
+
+
+class MidBlock(nn.Module):
+    """Residual block, attention, residual block at the lowest resolution."""
+
+    def __init__(self, channels: int, config: HunyuanVAEConfig) -> None:
+        super().__init__()
+        groups = config.norm_num_groups
+        self.attentions = nn.ModuleList()
+        if config.mid_block_add_attention:
+            self.attentions.append(FrameAttention(channels, groups))
+        self.resnets = nn.ModuleList(ResnetBlock(channels, channels, groups) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x `[B, C, T, H, W]` to the same shape."""
+        x = self.resnets[0](x)
+        for attention in self.attentions:
+            x = attention(x)
+        x = self.resnets[1](x)
+        return x
+
+
+class Downsample(nn.Module):
+    """Strided causal convolution."""
+
+    def __init__(self, channels: int, stride: Stride) -> None:
+        super().__init__()
+        self.conv = CausalConv3d(channels, channels, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shrink x `[B, C, T, H, W]` by the stride."""
+        y: Tensor = self.conv(x)
+        return y
+
+
+class Upsample(nn.Module):
+    """Nearest upsampling that leaves the first frame single, then a causal convolution."""
+
+    def __init__(self, channels: int, scale: Stride) -> None:
+        super().__init__()
+        self.scale = scale
+        self.conv = CausalConv3d(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarge x `[B, C, T, H, W]`; T frames become `1 + scale * (T - 1)`."""
+        y: Tensor = self.conv(nearest_upsample3d(x, self.scale))
+        return y
+
+
+class DownBlock(nn.Module):
+    """Residual blocks of one encoder level, then its downsampling if it has one."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: Stride, config: HunyuanVAEConfig
+    ) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(
+            ResnetBlock(
+                in_channels if i == 0 else out_channels, out_channels, config.norm_num_groups
+            )
+            for i in range(config.layers_per_block)
+        )
+        self.downsamplers = nn.ModuleList()
+        if stride != (1, 1, 1):
+            self.downsamplers.append(Downsample(out_channels, stride))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the level on x `[B, C, T, H, W]`."""
+        for layer in (*self.resnets, *self.downsamplers):
+            x = layer(x)
+        return x
+
+
+class UpBlock(nn.Module):
+    """Residual blocks of one decoder level, then its upsampling if it has one."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, scale: Stride, config: HunyuanVAEConfig
+    ) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(
+            ResnetBlock(
+                in_channels if i == 0 else out_channels, out_channels, config.norm_num_groups
+            )
+            for i in range(config.layers_per_block + 1)
+        )
+        self.upsamplers = nn.ModuleList()
+        if scale != (1, 1, 1):
+            self.upsamplers.append(Upsample(out_channels, scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the level on x `[B, C, T, H, W]`."""
+        for layer in (*self.resnets, *self.upsamplers):
+            x = layer(x)
+        return x
+
+
+class Encoder(nn.Module):
+    """Video to the moments of the latent."""
+
+    def __init__(self, config: HunyuanVAEConfig) -> None:
+        super().__init__()
+        widths = config.block_out_channels
+        self.conv_in = CausalConv3d(config.in_channels, widths[0])
+        self.down_blocks = nn.ModuleList(
+            DownBlock(in_width, width, stride, config)
+            for in_width, width, stride in zip(
+                (widths[0], *widths), widths, config.strides(), strict=False
+            )
+        )
+        self.mid_block = MidBlock(widths[-1], config)
+        self.conv_norm_out = GroupNormSiLU(config.norm_num_groups, widths[-1])
+        self.conv_out = CausalConv3d(widths[-1], 2 * config.latent_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x `[B, in_channels, T, H, W]` to moments `[B, 2 latent_channels, t, h, w]`."""
+        x = self.conv_in(x)
+        for block in self.down_blocks:
+            x = block(x)
+        x = self.conv_out(self.conv_norm_out(self.mid_block(x)))
+        return x
+
+
+class Decoder(nn.Module):
+    """Latent to video."""
+
+    def __init__(self, config: HunyuanVAEConfig) -> None:
+        super().__init__()
+        widths = config.block_out_channels[::-1]
+        self.conv_in = CausalConv3d(config.latent_channels, widths[0])
+        self.mid_block = MidBlock(widths[0], config)
+        self.up_blocks = nn.ModuleList(
+            UpBlock(in_width, width, scale, config)
+            for in_width, width, scale in zip(
+                (widths[0], *widths), widths, config.strides(), strict=False
+            )
+        )
+        self.conv_norm_out = GroupNormSiLU(config.norm_num_groups, widths[-1])
+        self.conv_out = CausalConv3d(widths[-1], config.out_channels)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Map z `[B, latent_channels, t, h, w]` to a video `[B, out_channels, T, H, W]`."""
+        x = self.mid_block(self.conv_in(z))
+        for block in self.up_blocks:
+            x = block(x)
+        x = self.conv_out(self.conv_norm_out(x))
+        return x

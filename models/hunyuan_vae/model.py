@@ -1,0 +1,216 @@
+"""The HunyuanVideo autoencoder: pixels in [-1, 1] to scaled latents and back.
+
+Tensors are `[B, C, T, H, W]`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from opensora_fast.kernels import causal_conv3d
+
+from ..checkpoint import CheckpointMixin
+from ..posterior import DiagonalGaussian
+from ..tiling import TileSizes, tile_in_space, tile_in_time
+from .blocks import Decoder, Encoder
+from .config import HunyuanVAEConfig
+
+
+class HunyuanVAE(CheckpointMixin[HunyuanVAEConfig], nn.Module):
+    """Causal 3-D variational autoencoder.
+
+    T frames become `(T - 1) // 4 + 1` latent frames, and t latent frames become `4 (t - 1) + 1`
+    frames: 4 k + 1 frames come back exactly. Group norms span all frames of a tile.
+
+    Args:
+        config: sizes, latent scale and tiling; the default is the released model, untiled.
+
+    Numerics:
+        Each norm, convolution and residual rounds to the parameters' dtype. Tiling changes the
+        result, because norms and borders then see a tile instead of the whole.
+
+    Source:
+        Kong et al. 2024 (HunyuanVideo, arXiv 2412.03603), section 4.1; Open-Sora v2 hunyuan_vae.
+    """
+
+    config_class: ClassVar[type[HunyuanVAEConfig]] = HunyuanVAEConfig
+
+    def __init__(self, config: HunyuanVAEConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or HunyuanVAEConfig()
+        moments = 2 * config.latent_channels
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.quant_conv = nn.Conv3d(moments, moments, kernel_size=1)
+        self.post_quant_conv = nn.Conv3d(
+            config.latent_channels, config.latent_channels, kernel_size=1
+        )
+        self.use_spatial_tiling = config.use_spatial_tiling
+        self.use_temporal_tiling = config.use_temporal_tiling
+
+        overlap, size, tsize = config.tile_overlap_factor, config.sample_size, config.sample_tsize
+        latent_size = size // 2 ** (len(config.block_out_channels) - 1)
+        latent_tsize = tsize // config.time_compression_ratio
+        self.encode_tile = TileSizes.from_windows(size, latent_size, overlap)
+        self.decode_tile = TileSizes.from_windows(latent_size, size, overlap)
+        self.encode_time_tile = TileSizes.from_windows(tsize, latent_tsize, overlap)
+        self.decode_time_tile = TileSizes.from_windows(latent_tsize, tsize, overlap)
+
+    @property
+    def scale_factor(self) -> float:
+        """Factor on shifted latents."""
+        return self.config.scale_factor
+
+    @property
+    def shift_factor(self) -> float:
+        """Subtracted from latents before the factor."""
+        return self.config.shift_factor
+
+    @property
+    def z_channels(self) -> int:
+        """Channels of the latent."""
+        return self.config.latent_channels
+
+    @property
+    def time_compression_ratio(self) -> int:
+        """Pixel frames per latent frame after the first."""
+        return self.config.time_compression_ratio
+
+    @property
+    def spatial_compression_ratio(self) -> int:
+        """Pixels per latent element along rows and columns."""
+        return self.config.spatial_compression_ratio
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """The weight that makes the pixels; adversarial training balances its losses on it."""
+        return self.decoder.conv_out.conv.weight
+
+    def latent_size(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """Size of the latent of a video.
+
+        Args:
+            num_frames: frames T.
+            height: rows in pixels.
+            width: columns in pixels.
+
+        Returns:
+            Latent frames, rows and columns.
+        """
+        time, space = self.time_compression_ratio, self.spatial_compression_ratio
+        return (num_frames - 1) // time + 1, (height - 1) // space + 1, (width - 1) // space + 1
+
+    def encode_posterior(self, x: Tensor) -> DiagonalGaussian:
+        """Encode a video to the distribution of its (unscaled) latent, in tiles where asked for.
+
+        Args:
+            x: video `[B, in_channels, T, H, W]` in [-1, 1], T at least 1.
+
+        Returns:
+            The posterior over `[B, latent_channels, t, h, w]`.
+
+        Raises:
+            ValueError: x has other dimensions or channels.
+        """
+        _check_video(x, self.config.in_channels, "encode")
+        if self.use_temporal_tiling and x.shape[2] > self.encode_time_tile.window:
+            moments = tile_in_time(x, self._encode_space, self.encode_time_tile, causal=True)
+        else:
+            moments = self._encode_space(x)
+        return DiagonalGaussian(moments)
+
+    def encode(
+        self, x: Tensor, sample_posterior: bool = True, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Encode a video to a scaled latent: `z = scale * (mean + std * n - shift)`.
+
+        Args:
+            x: video `[B, in_channels, T, H, W]` in [-1, 1], T at least 1.
+            sample_posterior: draw n from the standard normal; else n is zero.
+            generator: source of the noise; the global generator by default.
+
+        Returns:
+            Latent `[B, latent_channels, t, h, w]` of x's dtype.
+
+        Raises:
+            ValueError: x has other dimensions or channels.
+        """
+        posterior = self.encode_posterior(x)
+        return self._scale(posterior.sample(generator) if sample_posterior else posterior.mode())
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Decode a scaled latent to a video, in tiles where asked for.
+
+        Args:
+            z: latent `[B, latent_channels, t, h, w]`.
+
+        Returns:
+            Video `[B, out_channels, T, H, W]`, about [-1, 1], not clamped.
+
+        Raises:
+            ValueError: z has other dimensions or channels.
+        """
+        _check_video(z, self.config.latent_channels, "decode")
+        z = z / self.scale_factor + self.shift_factor
+        if self.use_temporal_tiling and z.shape[2] > self.decode_time_tile.window:
+            return tile_in_time(z, self._decode_space, self.decode_time_tile, causal=True)
+        return self._decode_space(z)
+
+    def forward(
+        self, x: Tensor, sample_posterior: bool = True, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, DiagonalGaussian, Tensor]:
+        """Encode and decode, as training needs it.
+
+        Args:
+            x: video `[B, in_channels, T, H, W]` in [-1, 1].
+            sample_posterior: draw the latent; else take the mean.
+            generator: source of the noise.
+
+        Returns:
+            The decoded video, the posterior, the scaled latent.
+
+        Raises:
+            ValueError: x has other dimensions or channels.
+        """
+        posterior = self.encode_posterior(x)
+        z = self._scale(posterior.sample(generator) if sample_posterior else posterior.mode())
+        return self.decode(z), posterior, z
+
+    def _scale(self, z: Tensor) -> Tensor:
+        """The latent as the diffusion model sees it."""
+        return self.scale_factor * (z - self.shift_factor)
+
+    def _encode_space(self, x: Tensor) -> Tensor:
+        """Moments of a run of frames, in spatial tiles where asked for."""
+        if self.use_spatial_tiling and max(x.shape[-2:]) > self.encode_tile.window:
+            return tile_in_space(x, self._encode_whole, self.encode_tile)
+        return self._encode_whole(x)
+
+    def _decode_space(self, z: Tensor) -> Tensor:
+        """Frames of a run of latent frames, in spatial tiles where asked for."""
+        if self.use_spatial_tiling and max(z.shape[-2:]) > self.decode_tile.window:
+            return tile_in_space(z, self._decode_whole, self.decode_tile)
+        return self._decode_whole(z)
+
+    def _encode_whole(self, x: Tensor) -> Tensor:
+        moments: Tensor = causal_conv3d(
+            self.encoder(x), self.quant_conv.weight, self.quant_conv.bias
+        )
+        return moments
+
+    def _decode_whole(self, z: Tensor) -> Tensor:
+        z = causal_conv3d(z, self.post_quant_conv.weight, self.post_quant_conv.bias)
+        video: Tensor = self.decoder(z)
+        return video
+
+
+def _check_video(x: Tensor, channels: int, name: str) -> None:
+    """Raise ValueError unless x is a non-empty video of so many channels."""
+    if x.dim() != 5 or x.shape[1] != channels or 0 in x.shape[2:]:
+        raise ValueError(
+            f"HunyuanVAE.{name}: expected [B, {channels}, T, H, W] with at least one frame, row "
+            f"and column, got {list(x.shape)}"
+        )
