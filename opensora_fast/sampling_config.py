@@ -88,10 +88,9 @@ class SamplingConfig:
             size = getattr(self, name)
             if size % multiple:
                 below = size // multiple * multiple
-                nearest = f"{below} and {below + multiple}" if below else str(multiple)
-                verb = "are" if below else "is"
+                nearest = f"are {below} and {below + multiple}" if below else f"is {multiple}"
                 raise ValueError(
-                    f"{name} must be a multiple of {multiple}, got {size}; the nearest {verb} {nearest}"
+                    f"{name} must be a multiple of {multiple}, got {size}; the nearest {nearest}"
                 )
         latent_frames = (self.num_frames - 1) // time_ratio + 1
         tokens = latent_frames * (self.height // multiple) * (self.width // multiple)

@@ -1,4 +1,4 @@
-"""Reading and writing video and image files: uint8 frames `[T, H, W, 3]` on one side, files on the other.
+"""Reading and writing video and image files as uint8 frames `[T, H, W, 3]`.
 
 Axes: T frames, H height, W width. PyAV (FFmpeg) does the coding; it is imported on first use.
 """
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import torch
 
 Frames = npt.NDArray[np.uint8]
+
+# Time in seconds (None: not known), duration in seconds (0: not known), pixels.
+_Timed = tuple[Fraction | None, Fraction, npt.NDArray[np.uint8]]
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -52,9 +55,8 @@ def _av() -> Any:
         raise ImportError(
             "reading and writing video needs PyAV, which is not installed: pip install av"
         ) from None
-    av.logging.set_level(
-        None
-    )  # errors arrive as exceptions; FFmpeg's own chatter would double them
+    # Errors arrive as exceptions; FFmpeg's own lines on stderr would double them.
+    av.logging.set_level(None)
     return av
 
 
@@ -100,10 +102,11 @@ def read_video(path: str | Path, fps: float | None = None, max_frames: int | Non
     if not frames:
         raise ValueError(f"cannot read {path}: it holds no video frame (empty or truncated?)")
     video = np.stack(frames)
-    if size is not None and all(
-        abs(a - b) <= 1 for a, b in zip(size, video.shape[1:3], strict=True)
-    ):
-        video = video[:, : size[0], : size[1]]
+    if size is not None:
+        height, width = size
+        # Only the padding of an odd size is cut; a re-encoded copy may carry an old comment.
+        if (height + height % 2, width + width % 2) == video.shape[1:3]:
+            video = video[:, :height, :width]
     return Video(np.ascontiguousarray(video), float(rate))
 
 
@@ -114,7 +117,7 @@ def read_image(path: str | Path) -> Frames:
 
 
 def write_video(path: str | Path, frames: Frames, fps: float, crf: int = CRF) -> Path:
-    """Write frames as H.264 (yuv420p, BT.709), playable everywhere; the file appears whole or not at all.
+    """Write frames as H.264 (yuv420p, BT.709), playable everywhere; whole or not at all.
 
     Args:
         path: ends in .mp4, .mov or .mkv; missing folders are made.
@@ -200,6 +203,13 @@ def resize_crop(
     return (x.permute(1, 0, 2, 3).float() / 127.5 - 1).contiguous()
 
 
+def over_white(rgba: Frames) -> Frames:
+    """Lay pixels `[..., 4]` uint8 with straight alpha over white: `[..., 3]` uint8, rounded."""
+    wide = rgba.astype(np.uint32)
+    alpha = wide[..., 3:]
+    return ((wide[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
 def to_frames(pixels: torch.Tensor) -> Frames:
     """Turn pixels `[3, T, H, W]` in [-1, 1] (clamped) into frames `[T, H, W, 3]` uint8, rounded."""
     levels = pixels.detach().float().clamp(-1, 1).add(1).mul(127.5).add(0.5)
@@ -254,10 +264,8 @@ def _recorded_size(container: Any) -> tuple[int, int] | None:
     return (int(height), int(width)) if x and width.isdecimal() and height.isdecimal() else None
 
 
-def _decode(
-    container: Any, stream: Any, path: Path
-) -> Iterator[tuple[Fraction | None, Fraction, Frames]]:
-    """Yield (time, duration (0: not known), pixels) of every frame, upright."""
+def _decode(container: Any, stream: Any, path: Path) -> Iterator[_Timed]:
+    """Yield every frame, upright."""
     first = None
     for packet in container.demux(stream):
         if packet.is_corrupt:
@@ -277,9 +285,7 @@ def _rgb(frame: Any, first: Any, pixel_aspect: Fraction | None) -> Frames:
     if not has_alpha:
         pixels: Frames = frame.to_ndarray(format="rgb24", **size)
         return pixels
-    rgba = frame.to_ndarray(format="rgba", **size).astype(np.uint32)
-    alpha = rgba[..., 3:]
-    return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return over_white(frame.to_ndarray(format="rgba", **size))
 
 
 def _upright(pixels: Frames, frame: Any) -> Frames:
@@ -298,11 +304,9 @@ def _upright(pixels: Frames, frame: Any) -> Frames:
 
 
 def _at_constant_rate(
-    decoded: Iterator[tuple[Fraction | None, Fraction, Frames]],
-    rate: Fraction,
-    length: Fraction | None,
+    decoded: Iterator[_Timed], rate: Fraction, length: Fraction | None
 ) -> Iterator[Frames]:
-    """Hold or drop frames so that frame j fills the slots from round(t_j rate) to round(t_j+1 rate)."""
+    """Hold or drop frames: frame j fills the slots from round(t_j rate) to round(t_j+1 rate)."""
     start: Fraction | None = None
     shown: Frames | None = None
     end = Fraction(0)

@@ -1,0 +1,379 @@
+"""VideoPipeline: a prompt, perhaps with pictures or a clip, becomes a video.
+
+Axes: B videos, C channels, T frames, H height, W width; t, h, w are those of latents.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from opensora_fast.components import PipelineIndex, read_index
+from opensora_fast.device import resolve_device, resolve_dtype
+from opensora_fast.models.sampling import Guidance, denoise, get_schedule, prepare_condition
+from opensora_fast.models.sizes import image_size
+from opensora_fast.pipeline_output import OutputType, VideoPipelineOutput
+from opensora_fast.prompts import add_suffixes, check_negative_prompt, check_prompts
+from opensora_fast.references import Picture, References, read_references
+from opensora_fast.sampling_config import SamplingConfig
+from opensora_fast.stages import Stages
+from opensora_fast.video import Frames, to_frames
+
+MAX_VIDEOS = 64
+MAX_SEED = 2**63 - 1
+
+_OUTPUT_TYPES = ("np", "pt", "latent")
+
+
+class VideoPipeline:
+    """Text (and image or video) to video; make one with `VideoPipeline.from_pretrained`.
+
+    Args:
+        vae: the video autoencoder.
+        transformer: the diffusion transformer.
+        t5: encoder of the prompt's tokens.
+        clip: encoder of the prompt as a whole.
+        defaults: what a call uses for arguments left out; replace it to change them all at once.
+        device: where the work is done.
+        dtype: of the transformer's and autoencoder's parameters.
+        offload: None, or "cpu": components wait in main memory and visit the device in turn.
+        prompt_suffix: name frame rate and motion to the model in the prompt, as it was trained.
+    """
+
+    def __init__(
+        self,
+        *,
+        vae: Any,
+        transformer: Any,
+        t5: Any,
+        clip: Any,
+        defaults: SamplingConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+        offload: Literal["cpu"] | None = None,
+        prompt_suffix: bool = False,
+    ) -> None:
+        self.vae, self.transformer, self.t5, self.clip = vae, transformer, t5, clip
+        self.defaults = defaults
+        self.device, self.dtype = device, dtype
+        self.offload = offload
+        self.prompt_suffix = prompt_suffix
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path = "tiny",
+        *,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        offload: str | None = None,
+        quality: str = "lossless",
+    ) -> VideoPipeline:
+        """Load a pipeline.
+
+        Args:
+            source: "tiny" (shipped with this package), a folder with a `model_index.json`, or a
+                Hugging Face id "owner/name", which is downloaded.
+            device: "auto" takes a CUDA device where there is one, else the CPU.
+            dtype: "bfloat16", "float16", "float32" or the torch dtype; "auto" is bfloat16 on a
+                CUDA device and float32 on the CPU.
+            offload: "cpu" keeps components in main memory and moves each to the device for its
+                stage; without effect where the device is the CPU.
+            quality: "lossless" (the original's mathematics; rounding may differ) is the only one.
+
+        Returns:
+            The pipeline, ready to be called.
+
+        Raises:
+            ValueError: an argument is not accepted, or weights do not fit (CheckpointError).
+            FileNotFoundError: a folder or file is missing.
+            ConnectionError: the model must be downloaded and cannot be.
+        """
+        if quality != "lossless":
+            raise ValueError(f'quality must be "lossless" for now, got {quality!r}')
+        if offload not in (None, "cpu"):
+            raise ValueError(f'offload must be None or "cpu", got {offload!r}')
+        target = resolve_device(device)
+        number = resolve_dtype(dtype, target)
+        index = read_index(source)
+        return cls._from_index(index, target, number, "cpu" if offload == "cpu" else None)
+
+    @classmethod
+    def _from_index(
+        cls,
+        index: PipelineIndex,
+        device: torch.device,
+        dtype: torch.dtype,
+        offload: Literal["cpu"] | None,
+    ) -> VideoPipeline:
+        home = torch.device("cpu") if offload else device
+        return cls(
+            vae=index.load_vae(home, dtype),
+            transformer=index.load_transformer(home, dtype),
+            t5=index.load_text_encoder("t5", home, dtype),
+            clip=index.load_text_encoder("clip", home, dtype),
+            defaults=index.defaults,
+            device=device,
+            dtype=dtype,
+            offload=offload,
+            prompt_suffix=index.prompt_suffix,
+        )
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        negative_prompt: str = "",
+        image: Picture | None = None,
+        last_image: Picture | None = None,
+        video: str | Path | Frames | None = None,
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        resolution: str | None = None,
+        aspect_ratio: str | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        image_guidance_scale: float | None = None,
+        motion_score: int | None = None,
+        seed: int | None = None,
+        num_videos_per_prompt: int = 1,
+        output_type: OutputType = "np",
+        progress: bool = True,
+    ) -> VideoPipelineOutput:
+        """Generate videos. Arguments left at None take the model's own defaults.
+
+        Args:
+            prompt: what is to be seen; several prompts give several videos.
+            negative_prompt: what is not.
+            image: the first frame: a path, or pixels `[H, W, 3]` uint8; scaled and cropped.
+            last_image: the last frame, likewise; with `image` the video joins the two.
+            video: a clip to continue: a path, or frames `[T, H, W, 3]` uint8.
+            num_frames: 4 k + 1.
+            height: multiple of 16, pixels; not together with `resolution`.
+            width: likewise.
+            resolution: e.g. "256px", "768px", "720p"; needs `aspect_ratio`.
+            aspect_ratio: width to height, e.g. "16:9"; needs `resolution`.
+            num_inference_steps: Euler steps.
+            guidance_scale: how far the prompt pulls; 1 is off.
+            image_guidance_scale: how far `image`, `last_image` or `video` pulls; 1 is off.
+            motion_score: amount of motion, about 1 to 15, for models trained with it.
+            seed: same seed, same video; video i of a call is drawn with `seed + i`. Drawn and
+                returned when left out.
+            num_videos_per_prompt: videos of each prompt, from 1 to 64; they lie side by side.
+            output_type: "np" frames uint8 `[B, T, H, W, 3]`; "pt" pixels `[B, 3, T, H, W]` fp32 in
+                about [-1, 1] on the device; "latent" `[B, C, t, h, w]`.
+            progress: bars on the terminal.
+
+        Returns:
+            The videos, the seed, and the seconds of each stage.
+
+        Numerics:
+            Noise is drawn in fp32 on the CPU, so that a seed means the same on every device.
+
+        Raises:
+            ValueError: an argument is not accepted; the message names what is.
+            FileNotFoundError: an image or video file is missing.
+        """
+        texts = check_prompts(prompt)
+        negative = check_negative_prompt(negative_prompt)
+        config = self.resolve(
+            num_frames=num_frames,
+            height=height,
+            width=width,
+            resolution=resolution,
+            aspect_ratio=aspect_ratio,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            image_guidance_scale=image_guidance_scale,
+            motion_score=motion_score,
+        )
+        _check_choices(num_videos_per_prompt, len(texts), output_type)
+        seed = _checked_seed(seed)
+        references = read_references(image, last_image, video, config, self._time_ratio)
+        texts = [text for text in texts for _ in range(num_videos_per_prompt)]
+        with torch.inference_mode(), Stages(self.device, progress) as stages:
+            z = self._sample(texts, negative, config, references, seed, stages)
+            videos = z if output_type == "latent" else self._decode(z, config, output_type, stages)
+        return VideoPipelineOutput(videos, config, seed, stages.timings, output_type)
+
+    def resolve(
+        self, *, resolution: str | None = None, aspect_ratio: str | None = None, **given: Any
+    ) -> SamplingConfig:
+        """Fill what a call left out, and check the whole.
+
+        Args:
+            resolution: pixel budget such as "256px"; replaces height and width.
+            aspect_ratio: width to height such as "16:9"; needs `resolution`.
+            **given: fields of `SamplingConfig`; None takes the model's default.
+
+        Returns:
+            The checked configuration of the call.
+
+        Raises:
+            ValueError: a value is out of range, contradicts another, or does not fit the model.
+        """
+        multiple = self.vae.spatial_compression_ratio * self.transformer.config.patch_size
+        given = {name: value for name, value in given.items() if value is not None}
+        if (resolution is None) != (aspect_ratio is None):
+            raise ValueError("resolution and aspect_ratio belong together: give both or neither")
+        if resolution is not None and aspect_ratio is not None:
+            if "height" in given or "width" in given:
+                raise ValueError("give either height and width, or resolution and aspect_ratio")
+            given["height"], given["width"] = image_size(resolution, aspect_ratio, multiple)
+        if "motion_score" in given and not self.prompt_suffix:
+            raise ValueError(
+                "this model was not trained with motion scores: leave motion_score out"
+            )
+        config = dataclasses.replace(self.defaults, **given)
+        config.check_geometry(multiple=multiple, time_ratio=self._time_ratio)
+        return config
+
+    @property
+    def _time_ratio(self) -> int:
+        ratio: int = self.vae.time_compression_ratio
+        return ratio
+
+    def _encode_text(self, texts: list[str], negative: str, stages: Stages) -> dict[str, Tensor]:
+        """Token and pooled embeddings of every video's prompt and of the negative prompt."""
+        # Each text is encoded once, however many videos share it.
+        unique = list(dict.fromkeys([*texts, negative]))
+        rows = [unique.index(text) for text in texts]
+        nots = [unique.index(negative)] * len(texts)
+        with stages.stage("text", 2) as advance:
+            with self._visiting(self.t5):
+                tokens = self.t5.encode(unique).to(self.device, self.dtype)
+                advance()
+            with self._visiting(self.clip):
+                pooled = self.clip.encode(unique).to(self.device, self.dtype)
+                advance()
+        return {
+            "txt": tokens[rows],
+            "y_vec": pooled[rows],
+            "neg_txt": tokens[nots],
+            "neg_y_vec": pooled[nots],
+        }
+
+    def _sample(
+        self,
+        texts: list[str],
+        negative: str,
+        config: SamplingConfig,
+        references: References,
+        seed: int,
+        stages: Stages,
+    ) -> Tensor:
+        """Latents `[B, C, t, h, w]`, one for each text."""
+        if self.prompt_suffix:
+            texts = [add_suffixes(text, config.fps, config.motion_score) for text in texts]
+        encoded = self._encode_text(texts, negative, stages)
+        generators = [torch.Generator().manual_seed((seed + i) % 2**63) for i in range(len(texts))]
+        patch = self.transformer.config.patch_size
+        size = self.vae.latent_size(config.num_frames, config.height, config.width)
+        shape = (self.vae.z_channels, *size)
+        noise = torch.stack([torch.randn(shape, generator=g) for g in generators])
+        z = noise.to(self.device, self.dtype)
+        latents = self._encode_references(references, generators, stages)
+        masks, masked_ref = prepare_condition(z, references.cond_type, latents)
+        timesteps = get_schedule(
+            config.num_inference_steps,
+            image_seq_len=size[1] * size[2] // patch**2,
+            num_frames=size[0],
+            shift=config.shift,
+            shift_alpha=config.shift_alpha,
+        )
+        with (
+            self._visiting(self.transformer),
+            stages.stage("denoise", config.num_inference_steps) as advance,
+        ):
+            return denoise(
+                self.transformer,
+                z,
+                **encoded,
+                masks=masks,
+                masked_ref=masked_ref,
+                timesteps=timesteps,
+                guidance=_guidance(config),
+                patch_size=patch,
+                cond_type=references.cond_type,
+                callback=_ignoring_arguments(advance),
+            )
+
+    def _encode_references(
+        self, references: References, generators: list[torch.Generator], stages: Stages
+    ) -> list[list[Tensor]]:
+        """Latents `[C, t, h, w]` of each video's references; each video draws its own posterior."""
+        if not references.pixels:
+            return [[] for _ in generators]
+        with self._visiting(self.vae), stages.stage("encode", len(generators)) as advance:
+            latents = []
+            for generator in generators:
+                pixels = [p[None].to(self.device, self.dtype) for p in references.pixels]
+                latents.append([self.vae.encode(p, generator=generator)[0] for p in pixels])
+                advance()
+        return latents
+
+    def _decode(
+        self, z: Tensor, config: SamplingConfig, output_type: OutputType, stages: Stages
+    ) -> Any:
+        """Decode video by video: one at a time bounds the memory."""
+        videos: list[Any] = []
+        with self._visiting(self.vae), stages.stage("decode", len(z)) as advance:
+            for latent in z:
+                pixels = self.vae.decode(latent[None].to(self.dtype))[0]
+                pixels = pixels[:, : config.num_frames, : config.height, : config.width]
+                videos.append(to_frames(pixels) if output_type == "np" else pixels.float())
+                advance()
+        return torch.stack(videos) if output_type == "pt" else np.stack(videos)
+
+    @contextmanager
+    def _visiting(self, component: nn.Module) -> Iterator[None]:
+        """Have the component on the device; with offload only for the time of the block."""
+        if self.offload is None or self.device.type == "cpu":
+            yield
+            return
+        component.to(self.device)
+        try:
+            yield
+        finally:
+            component.to("cpu")
+            torch.cuda.empty_cache()
+
+
+def _checked_seed(seed: int | None) -> int:
+    if seed is None:
+        return secrets.randbelow(2**31)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"seed must be a whole number from 0 to {MAX_SEED}, got {seed!r}")
+    return seed
+
+
+def _check_choices(num_videos_per_prompt: int, num_prompts: int, output_type: str) -> None:
+    count = num_videos_per_prompt
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(f"num_videos_per_prompt must be at least 1, got {count!r}")
+    if count * num_prompts > MAX_VIDEOS:
+        raise ValueError(f"one call makes at most {MAX_VIDEOS} videos, got {count * num_prompts}")
+    if output_type not in _OUTPUT_TYPES:
+        raise ValueError(f"output_type must be one of {_OUTPUT_TYPES}, got {output_type!r}")
+
+
+def _guidance(config: SamplingConfig) -> Guidance:
+    return Guidance(
+        text=config.guidance_scale,
+        image=config.image_guidance_scale,
+        text_oscillation=config.text_oscillation,
+        image_oscillation=config.image_oscillation,
+        temporal_ramp=config.temporal_ramp,
+    )
+
+
+def _ignoring_arguments(function: Callable[[], None]) -> Callable[..., None]:
+    return lambda *args, **kwargs: function()
