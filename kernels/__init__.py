@@ -1,10 +1,27 @@
-"""The kernels room. Imported as ``opensora_fast.kernels``."""
+"""The kernels room: one function per op. Imported as ``opensora_fast.kernels``."""
 
 if __name__ != "opensora_fast.kernels":
     raise ImportError(
-        "import this room as opensora_fast.kernels: a second copy of its classes would not match the first"
+        "import this room as opensora_fast.kernels: "
+        "a second copy of its classes would not match the first"
     )
 
+from .attention import attention
+from .causal_conv3d import causal_conv3d
+from .frame_causal_attention import frame_causal_attention
+from .gate_residual import gate_residual
 from .group_norm_silu import group_norm_silu
+from .layer_norm_modulate import layer_norm_modulate
+from .nearest_upsample3d import nearest_upsample3d
+from .qk_norm_rope import qk_norm_rope
 
-__all__ = ["group_norm_silu"]
+__all__ = [
+    "attention",
+    "causal_conv3d",
+    "frame_causal_attention",
+    "gate_residual",
+    "group_norm_silu",
+    "layer_norm_modulate",
+    "nearest_upsample3d",
+    "qk_norm_rope",
+]

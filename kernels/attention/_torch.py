@@ -1,0 +1,87 @@
+"""attention through torch's fused kernels: its flash attention on CPU; flash or memory-efficient on CUDA."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CPU_VERIFIED = "CPU: x86-64 AVX-512 and AMX, torch 2.13, 2026-11"
+
+_FLASH_MAX_HEAD_DIM = 256
+# torch's memory-efficient kernel pads the log-sum-exp it returns and expects to this many queries.
+_LSE_ALIGNMENT = 32
+
+aten = torch.ops.aten
+
+
+def why_not(q: Tensor, *_: Any) -> str | None:
+    """Empty tensors are left to the reference."""
+    return "the tensor is empty" if q.numel() == 0 else None
+
+
+def cuda_why_not(q: Tensor, *_: Any) -> str | None:
+    """No CUDA kernel of torch takes fp64."""
+    return "fp64 has no fused kernel on CUDA" if q.dtype is torch.float64 else why_not(q)
+
+
+def forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the output and the log-sum-exp, on CPU."""
+    q, k, v = (_heads(x) for x in (q, k, v))
+    out, lse = aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
+    return out.transpose(1, 2).contiguous(), lse.contiguous()
+
+
+def backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of q, k and v, on CPU."""
+    grad, q, k, v, out = (_heads(x) for x in (grad, q, k, v, out))
+    # The kernel reads the log-sum-exp in the layout in which the forward made it.
+    lse = lse.transpose(1, 2).contiguous().transpose(1, 2)
+    grads = aten._scaled_dot_product_flash_attention_for_cpu_backward(
+        grad, q, k, v, out, lse, 0.0, False
+    )
+    return tuple(g.transpose(1, 2).contiguous() for g in grads)  # type: ignore[return-value]
+
+
+def cuda_forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the output and the log-sum-exp, on CUDA."""
+    q, k, v = (_heads(x) for x in (q, k, v))
+    if _flash(q):
+        out, lse, *_ = aten._scaled_dot_product_flash_attention(q, k, v)
+    else:
+        out, lse, *_ = aten._scaled_dot_product_efficient_attention(q, k, v, None, True)
+    return out.transpose(1, 2).contiguous(), lse[:, :, : q.shape[2]].float().contiguous()
+
+
+def cuda_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of q, k and v, on CUDA."""
+    grad, q, k, v, out = (_heads(x) for x in (grad, q, k, v, out))
+    queries, keys = q.shape[2], k.shape[2]
+    unused = torch.empty(0, dtype=torch.int64, device=q.device)  # the state of a dropout of zero
+    if _flash(q):
+        grads = aten._scaled_dot_product_flash_attention_backward(
+            grad, q, k, v, out, lse, None, None, queries, keys, 0.0, False, unused, unused
+        )
+    else:
+        padded = lse.new_full(
+            (*lse.shape[:2], -(-queries // _LSE_ALIGNMENT) * _LSE_ALIGNMENT), torch.inf
+        )
+        padded[:, :, :queries] = lse
+        grads = aten._scaled_dot_product_efficient_attention_backward(
+            grad, q, k, v, None, out, padded, unused, unused, 0.0, [True, True, True, False]
+        )[:3]
+    return tuple(g.transpose(1, 2).contiguous() for g in grads)  # type: ignore[return-value]
+
+
+def _heads(x: Tensor) -> Tensor:
+    # The fused kernels take any strides but those of the head's channels.
+    return (x if x.stride(3) == 1 else x.contiguous()).transpose(1, 2)
+
+
+def _flash(q: Tensor) -> bool:
+    return q.dtype in (torch.float16, torch.bfloat16) and q.shape[3] <= _FLASH_MAX_HEAD_DIM

@@ -1,0 +1,129 @@
+"""causal_conv3d through torch's own convolutions (oneDNN, cuDNN), in the dtype of x."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..contract import layout_of
+from .reference import padding
+
+VERIFIED = "CPU: x86-64 AVX-512 and AMX, torch 2.13, 2026-11; never on a GPU"
+
+aten = torch.ops.aten
+
+
+def why_not(x: Tensor, *_: Any) -> str | None:
+    """Empty tensors are left to the reference."""
+    return "the tensor is empty" if x.numel() == 0 else None
+
+
+def backward_why_not(grad: Tensor, x: Tensor, *_: Any) -> str | None:
+    """Empty tensors are left to the reference."""
+    return why_not(grad) or why_not(x)
+
+
+def forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], pad_mode: str
+) -> Tensor:
+    """Return the convolution."""
+    layout = layout_of(x)
+    x = x.contiguous(memory_format=layout)
+    if _is_pointwise(weight, stride) and layout is torch.contiguous_format:
+        return _matmul(x, weight, bias)
+    if x.shape[2] == 1 and _sums_taps(weight, pad_mode):
+        y = F.conv2d(
+            *_padded_image(x[:, :, 0], weight, pad_mode), bias, tuple(stride[1:])
+        ).unsqueeze(2)
+    else:
+        y = F.conv3d(_padded(x, weight, pad_mode), weight, bias, tuple(stride))
+    return y.contiguous(memory_format=layout)
+
+
+def backward(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    pad_mode: str,
+    needs: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of x, weight and bias; an empty tensor for one that is not needed."""
+    layout = layout_of(x)
+    padded = _padded(x.contiguous(memory_format=layout), weight, pad_mode)
+    dpadded, dweight, dbias = aten.convolution_backward(
+        grad.contiguous(memory_format=layout),
+        padded,
+        weight,
+        [weight.shape[0]] if needs[2] else None,
+        list(stride),
+        [0, 0, 0],
+        [1, 1, 1],
+        False,
+        [0, 0, 0],
+        1,
+        list(needs),
+    )
+    return (
+        _folded(dpadded, x, weight, pad_mode) if needs[0] else x.new_empty(0),
+        dweight.contiguous() if needs[1] else x.new_empty(0),
+        dbias if needs[2] else x.new_empty(0),
+    )
+
+
+def _is_pointwise(weight: Tensor, stride: Sequence[int]) -> bool:
+    return weight.shape[2:].numel() == 1 and all(step == 1 for step in stride)
+
+
+def _matmul(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    batch, channels = x.shape[:2]
+    matrix = weight.view(1, -1, channels).expand(batch, -1, -1)
+    if bias is None:
+        y = torch.bmm(matrix, x.flatten(2))
+    else:
+        y = torch.baddbmm(bias[:, None], matrix, x.flatten(2))
+    return y.view(batch, -1, *x.shape[2:])
+
+
+def _sums_taps(weight: Tensor, pad_mode: str) -> bool:
+    # On a single frame every tap in time meets that frame (or zeros): one 2-D convolution with the sum of
+    # the taps. A sum rounded to half precision would not be the same convolution.
+    return (
+        weight.shape[2] == 1
+        or pad_mode == "zeros"
+        or (pad_mode == "replicate" and weight.dtype in (torch.float32, torch.float64))
+    )
+
+
+def _padded_image(image: Tensor, weight: Tensor, pad_mode: str) -> tuple[Tensor, Tensor]:
+    taps = weight.sum(2) if pad_mode == "replicate" else weight[:, :, -1]
+    _, (top, bottom), (left, right) = padding(weight.shape[2:], pad_mode)
+    if top == left == 0:
+        return image, taps
+    mode = "replicate" if pad_mode == "replicate" else "constant"
+    return F.pad(image, (left, right, top, bottom), mode), taps
+
+
+def _padded(x: Tensor, weight: Tensor, pad_mode: str) -> Tensor:
+    (front, _), (top, bottom), (left, right) = padding(weight.shape[2:], pad_mode)
+    if front == top == left == 0:
+        return x
+    mode = "replicate" if pad_mode == "replicate" else "constant"
+    return F.pad(x, (left, right, top, bottom, front, 0), mode)
+
+
+def _folded(dpadded: Tensor, x: Tensor, weight: Tensor, pad_mode: str) -> Tensor:
+    """Sum what was repeated into the border it came from, in place: several times faster than torch's own."""
+    for axis, (front, behind) in enumerate(padding(weight.shape[2:], pad_mode), start=2):
+        size = x.shape[axis]
+        if pad_mode == "replicate" and front:
+            dpadded.select(axis, front).copy_(dpadded.narrow(axis, 0, front + 1).sum(axis))
+        if pad_mode == "replicate" and behind:
+            last = front + size - 1
+            dpadded.select(axis, last).copy_(dpadded.narrow(axis, last, behind + 1).sum(axis))
+        dpadded = dpadded.narrow(axis, front, size)
+    return dpadded.contiguous(memory_format=layout_of(x))
