@@ -214,8 +214,8 @@ def denoise(
             at most 16384 tokens. The results differ by rounding only.
 
     Returns:
-        The latent `[B, C, T, H, W]` of z's dtype. `restore_references` puts the clean image references
-        back into it, as the original does between sampling and decoding.
+        The latent `[B, C, T, H, W]` of z's dtype. Between sampling and decoding the original puts
+        the clean image references back into it: `conditioning.restore_references`.
 
     Numerics:
         The state x and the guided velocity are kept in fp32 (fp64 for fp64), the model sees x and

@@ -1,0 +1,101 @@
+"""Named configurations: which autoencoder and which transformer belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .autoencoder_2d import AutoEncoder2DConfig
+from .hunyuan_vae import HunyuanVAEConfig
+from .mmdit import MMDiTConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SystemConfig:
+    """The networks of one system.
+
+    Args:
+        vae: the autoencoder.
+        transformer: the diffusion transformer.
+
+    Raises:
+        ValueError: the transformer is not made for the autoencoder's latents.
+    """
+
+    vae: HunyuanVAEConfig | AutoEncoder2DConfig
+    transformer: MMDiTConfig
+
+    def __post_init__(self) -> None:
+        """Check that the two fit each other."""
+        vae = self.vae
+        channels = vae.z_channels if isinstance(vae, AutoEncoder2DConfig) else vae.latent_channels
+        if channels != self.transformer.latent_channels:
+            raise ValueError(
+                f"SystemConfig: the autoencoder's latent has {channels} channels, the "
+                f"transformer takes {self.transformer.latent_channels}"
+            )
+
+
+def open_sora_v2() -> SystemConfig:
+    """The released Open-Sora v2: text and image to video, decoded in spatial tiles."""
+    return SystemConfig(vae=HunyuanVAEConfig(use_spatial_tiling=True), transformer=MMDiTConfig())
+
+
+def open_sora_v2_t2v() -> SystemConfig:
+    """Open-Sora v2 before its image-to-video stage: no condition tokens."""
+    return SystemConfig(
+        vae=HunyuanVAEConfig(use_spatial_tiling=True), transformer=MMDiTConfig(cond_embed=False)
+    )
+
+
+def flux_dev() -> SystemConfig:
+    """FLUX.1-dev, the image model that Open-Sora v2 makes first frames with."""
+    return SystemConfig(
+        vae=AutoEncoder2DConfig(),
+        transformer=MMDiTConfig(
+            guidance_embed=True, cond_embed=False, fused_qkv=True, use_liger_rope=False
+        ),
+    )
+
+
+def tiny() -> SystemConfig:
+    """A system that trains and samples in minutes on two cores: 64 x 64 pixels, 17 frames."""
+    return SystemConfig(
+        vae=HunyuanVAEConfig(
+            block_out_channels=(16, 32, 64, 64), layers_per_block=1, norm_num_groups=4
+        ),
+        transformer=MMDiTConfig(
+            vec_in_dim=96,
+            context_in_dim=96,
+            hidden_size=192,
+            num_heads=3,
+            depth=2,
+            depth_single_blocks=4,
+            axes_dim=(16, 24, 24),
+        ),
+    )
+
+
+PRESETS: dict[str, Callable[[], SystemConfig]] = {
+    "open-sora-v2": open_sora_v2,
+    "open-sora-v2-t2v": open_sora_v2_t2v,
+    "flux-dev": flux_dev,
+    "tiny": tiny,
+}
+
+
+def preset(name: str) -> SystemConfig:
+    """Return the configuration of a named system.
+
+    Args:
+        name: one of `PRESETS`.
+
+    Returns:
+        Its configuration.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"there is no preset {name!r}; presets are {', '.join(PRESETS)}")
+    return PRESETS[name]()
