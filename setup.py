@@ -45,7 +45,7 @@ Install g++ or clang++ and run the installation again to add the native backends
 
 
 def find_tool(name: str) -> str | None:
-    """Path of a tool, looking beside the running Python first: its environment need not be active."""
+    """Path of a tool, first beside the running Python: its environment need not be active."""
     beside = str(Path(sys.executable).parent)
     return shutil.which(name, path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
 
@@ -60,7 +60,9 @@ class CMakeBuild(build_ext):
             return
         cmake = find_tool("cmake")
         if cmake is None:
-            raise SystemExit("opensora-fast: a C++ compiler is there but cmake is not: install cmake 3.25 or newer")
+            raise SystemExit(
+                "opensora-fast: no cmake beside the C++ compiler: install 3.25 or newer"
+            )
         import pybind11  # a build requirement: absent where only the metadata is asked for
 
         output = Path(self.get_ext_fullpath(ext.name)).resolve()
@@ -77,8 +79,12 @@ class CMakeBuild(build_ext):
         ninja = find_tool("ninja")
         generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"] if ninja else []
         jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count() or 1))
-        subprocess.run([cmake, "-S", ROOT, "-B", build, *generator, *settings], check=True)
-        subprocess.run([cmake, "--build", build, "--target", "_C", "--parallel", jobs], check=True)
+        for command in (
+            [cmake, "-S", ROOT, "-B", build, *generator, *settings],
+            [cmake, "--build", build, "--target", "_C", "--parallel", jobs],
+        ):
+            if subprocess.run(command).returncode != 0:
+                raise SystemExit("opensora-fast: the native build failed, its messages are above")
         if not output.is_file():
             raise SystemExit(f"opensora-fast: the build finished but did not write {output}")
 

@@ -1,4 +1,4 @@
-"""The native extension as the kernels' C++ backends use it: is it there, and its codes of dtypes."""
+"""The native extension as the C++ backends use it: whether it is there, and its dtype codes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import torch
 if TYPE_CHECKING:
     from opensora_fast import _C as Extension
 
-NO_EXTENSION: Final = "the native extension is not built (no C++ compiler at installation, or `make build` has not run)"
+NO_EXTENSION: Final = (
+    "the native extension is not built: no C++ compiler was found, or `make build` has not run"
+)
 NO_CUDA: Final = "the native extension was built without CUDA (no nvcc at installation)"
 # As in csrc/core/tensor.h.
 DTYPE_CODES: Final = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}

@@ -1,0 +1,24 @@
+// Which instruction set the CPU kernels use: the best the processor has, or the one that the
+// environment variable OPENSORA_FAST_CPU_ISA forces (scalar, avx2 or avx512).
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace osf {
+
+enum class Isa { kScalar = 0, kAvx2 = 1, kAvx512 = 2 };
+
+const char* isa_name(Isa isa);
+
+// Whether this processor and operating system run the instruction set.
+bool isa_supported(Isa isa);
+
+// The supported ones, from scalar upwards.
+std::vector<Isa> supported_isas();
+
+// The instruction set in force. Reads the environment at every call, so that a test can change it;
+// throws std::invalid_argument for an unknown name or one that the processor does not have.
+Isa selected_isa();
+
+}  // namespace osf

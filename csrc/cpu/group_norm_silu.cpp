@@ -1,0 +1,163 @@
+#include "cpu/group_norm_silu.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <vector>
+
+#include "core/check.h"
+#include "core/half.h"
+#include "core/parallel.h"
+#include "simd/vec.h"
+
+// What the instruction sets share: types and the arithmetic that is not worth a vector.
+namespace osf::group_norm_silu {
+
+// Small enough that the second pass over a chunk finds it in the innermost cache.
+inline constexpr std::int64_t kRunChunk = 4096;
+// Enough rows for a block's channels to amortise the merge of their moments, within one L2 cache.
+inline constexpr std::int64_t kBlockElements = 32768;
+
+// Mean, and sum of squared deviations from it.
+struct Moments {
+  double mean;
+  double square;
+};
+
+// y = (x - mean) * scale + shift for one channel of one sample.
+struct Affine {
+  float mean;
+  float scale;
+  float shift;
+};
+
+// Where the moments of one group's chunks lie, and how many values they stand for.
+struct ChunkLayout {
+  std::int64_t chunks;
+  std::int64_t chunk_step;
+  std::int64_t group_step;
+  std::int64_t chunk_size;  // of every chunk but the last
+  std::int64_t group_size;
+};
+
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+inline float affine_value(const void* values, DType dtype, std::int64_t i) {
+  return dtype == DType::kBFloat16 ? to_float(static_cast<const BFloat16*>(values)[i])
+                                   : static_cast<const float*>(values)[i];
+}
+
+// Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances.
+inline Moments combined(const Moments* moments, const ChunkLayout& layout) {
+  Moments all = moments[0];
+  double count = static_cast<double>(std::min(layout.chunk_size, layout.group_size));
+  for (std::int64_t k = 1; k < layout.chunks; ++k) {
+    const Moments& chunk = moments[k * layout.chunk_step];
+    const double n =
+        static_cast<double>(std::min(layout.chunk_size, layout.group_size - k * layout.chunk_size));
+    const double apart = chunk.mean - all.mean;
+    const double share = n / (count + n);
+    all.mean += apart * share;
+    all.square += chunk.square + apart * apart * count * share;
+    count += n;
+  }
+  return all;
+}
+
+// Combines the chunks, writes mean and rstd, and folds the normalisation with weight and bias, per
+// sample and channel. What the mean loses in float goes into the shift.
+inline std::vector<Affine> fold(const GroupNormSiluParams& p, const std::vector<Moments>& moments,
+                                const ChunkLayout& layout) {
+  const std::int64_t width = p.channels / p.groups;
+  const std::int64_t per_sample = p.groups * layout.chunks;
+  std::vector<Affine> affine;
+  affine.reserve(static_cast<std::size_t>(p.batch * p.channels));
+  for (std::int64_t b = 0; b < p.batch; ++b) {
+    for (std::int64_t g = 0; g < p.groups; ++g) {
+      const Moments group =
+          combined(moments.data() + b * per_sample + g * layout.group_step, layout);
+      const double variance = group.square / static_cast<double>(layout.group_size);
+      const double inverse = 1.0 / std::sqrt(variance + p.eps);
+      const float mean = static_cast<float>(group.mean);
+      p.mean[b * p.groups + g] = mean;
+      p.rstd[b * p.groups + g] = static_cast<float>(inverse);
+      for (std::int64_t c = g * width; c < (g + 1) * width; ++c) {
+        const double scale = inverse * affine_value(p.weight, p.affine_dtype, c);
+        const double shift = affine_value(p.bias, p.affine_dtype, c) -
+                             (group.mean - static_cast<double>(mean)) * scale;
+        affine.push_back({mean, static_cast<float>(scale), static_cast<float>(shift)});
+      }
+    }
+  }
+  return affine;
+}
+
+}  // namespace osf::group_norm_silu
+
+#define OSF_ISA scalar
+#include "simd/vec_scalar.h"
+//
+#include "cpu/group_norm_silu-inl.h"
+#undef OSF_ISA
+
+#if OSF_X86
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#define OSF_ISA avx2
+#include "simd/vec_avx2.h"
+//
+#include "cpu/group_norm_silu-inl.h"
+#undef OSF_ISA
+#pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")
+#define OSF_ISA avx512
+#include "simd/vec_avx512.h"
+//
+#include "cpu/group_norm_silu-inl.h"
+#undef OSF_ISA
+#pragma GCC pop_options
+#endif
+
+namespace osf {
+namespace {
+
+bool is_cpu_dtype(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kBFloat16; }
+
+struct IsaRow {
+  Isa isa;
+  void (*run)(const GroupNormSiluParams&);
+};
+
+constexpr IsaRow kTable[] = {
+    {Isa::kScalar, group_norm_silu::scalar::run},
+#if OSF_X86
+    {Isa::kAvx2, group_norm_silu::avx2::run},
+    {Isa::kAvx512, group_norm_silu::avx512::run},
+#endif
+};
+
+}  // namespace
+
+void group_norm_silu_cpu(const GroupNormSiluParams& p, Isa isa) {
+  check(p.batch >= 0 && p.channels > 0 && p.spatial >= 0, "group_norm_silu: sizes batch=", p.batch,
+        ", channels=", p.channels, ", positions=", p.spatial, " are no sizes");
+  check(p.groups > 0 && p.channels % p.groups == 0, "group_norm_silu: ", p.channels,
+        " channels do not divide into ", p.groups, " groups");
+  check(is_cpu_dtype(p.dtype), "group_norm_silu: the CPU kernel takes float32 and bfloat16, not ",
+        dtype_name(p.dtype));
+  check(is_cpu_dtype(p.affine_dtype),
+        "group_norm_silu: weight and bias must be float32 or bfloat16, not ",
+        dtype_name(p.affine_dtype));
+  check(isa_supported(isa), "group_norm_silu: this processor does not have ", isa_name(isa));
+  if (p.batch == 0 || p.spatial == 0) return;
+  for (const IsaRow& row : kTable) {
+    if (row.isa == isa) return row.run(p);
+  }
+  check(false, "group_norm_silu: no kernel for ", isa_name(isa));
+}
+
+void group_norm_silu_cpu(const GroupNormSiluParams& p) { group_norm_silu_cpu(p, selected_isa()); }
+
+}  // namespace osf

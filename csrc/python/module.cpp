@@ -1,0 +1,131 @@
+// The Python binding: the only file that knows pybind11. Tensors come as addresses and sizes, so
+// that the extension links no framework; kernels/*/_cpu.py and _cuda.py check them first.
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "core/cpu_features.h"
+#include "core/tensor.h"
+#include "cpu/group_norm_silu.h"
+#ifdef OSF_HAS_CUDA
+#include "cuda/common/error.h"
+#include "cuda/group_norm_silu.h"
+#endif
+
+namespace py = pybind11;
+
+namespace {
+
+template <class T>
+T* pointer(std::uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+// The fields that the CPU's and the CUDA kernels' parameters have in common.
+template <class Params>
+Params group_norm_silu_params(std::uintptr_t x, std::uintptr_t y, std::uintptr_t weight,
+                              std::uintptr_t bias, std::uintptr_t mean, std::uintptr_t rstd,
+                              std::int64_t batch, std::int64_t channels, std::int64_t spatial,
+                              std::int64_t groups, double eps, bool silu, bool channels_last,
+                              std::int32_t dtype, std::int32_t affine_dtype) {
+  Params params{};
+  params.x = pointer<const void>(x);
+  params.y = pointer<void>(y);
+  params.weight = pointer<const void>(weight);
+  params.bias = pointer<const void>(bias);
+  params.mean = pointer<float>(mean);
+  params.rstd = pointer<float>(rstd);
+  params.batch = batch;
+  params.channels = channels;
+  params.spatial = spatial;
+  params.groups = groups;
+  params.eps = eps;
+  params.silu = silu;
+  params.channels_last = channels_last;
+  params.dtype = static_cast<osf::DType>(dtype);
+  params.affine_dtype = static_cast<osf::DType>(affine_dtype);
+  return params;
+}
+
+template <class... Args>
+void group_norm_silu_cpu(Args... args) {
+  const auto params = group_norm_silu_params<osf::GroupNormSiluParams>(args...);
+  const py::gil_scoped_release release;
+  osf::group_norm_silu_cpu(params);
+}
+
+#ifdef OSF_HAS_CUDA
+// The launch's cudaError_t as an exception that names the op and how it was cut up.
+void check_launch(int error, const std::string& op, const std::string& config) {
+  if (error == 0) return;
+  throw std::runtime_error(op + ": the CUDA launch failed (" + osf::cuda::error_text(error) + "; " +
+                           config + ")");
+}
+
+template <class... Args>
+std::int64_t group_norm_silu_cuda_workspace(Args... args) {
+  return osf::cuda::group_norm_silu_workspace_bytes(
+      group_norm_silu_params<osf::cuda::GroupNormSiluParams>(args...));
+}
+
+template <class... Args>
+void group_norm_silu_cuda(std::uintptr_t workspace, std::int64_t stream, Args... args) {
+  auto params = group_norm_silu_params<osf::cuda::GroupNormSiluParams>(args...);
+  params.workspace = pointer<void>(workspace);
+  const py::gil_scoped_release release;
+  check_launch(osf::cuda::group_norm_silu_launch(params, stream), "group_norm_silu",
+               osf::cuda::group_norm_silu_config(params).describe());
+}
+#endif
+
+// Instantiates a binding above for group_norm_silu_params' arguments.
+using Address = std::uintptr_t;
+using Size = std::int64_t;
+using Code = std::int32_t;
+#define OSF_GROUP_NORM_SILU_TYPES                                                             \
+  Address, Address, Address, Address, Address, Address, Size, Size, Size, Size, double, bool, \
+      bool, Code, Code
+#define OSF_GROUP_NORM_SILU_ARGS                                                    \
+  py::arg("x"), py::arg("y"), py::arg("weight"), py::arg("bias"), py::arg("mean"),  \
+      py::arg("rstd"), py::arg("batch"), py::arg("channels"), py::arg("spatial"),   \
+      py::arg("groups"), py::arg("eps"), py::arg("silu"), py::arg("channels_last"), \
+      py::arg("dtype"), py::arg("affine_dtype")
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "Native kernels of opensora-fast: addresses and sizes in, no tensor library inside.";
+
+  m.attr("FLOAT32") = static_cast<int>(osf::DType::kFloat32);
+  m.attr("BFLOAT16") = static_cast<int>(osf::DType::kBFloat16);
+  m.attr("FLOAT16") = static_cast<int>(osf::DType::kFloat16);
+
+  m.def(
+      "cpu_isa", [] { return std::string(osf::isa_name(osf::selected_isa())); },
+      "Name of the instruction set in force on the CPU.");
+  m.def(
+      "cpu_isas",
+      [] {
+        std::vector<std::string> names;
+        for (const osf::Isa isa : osf::supported_isas()) names.emplace_back(osf::isa_name(isa));
+        return names;
+      },
+      "Names of the instruction sets this processor runs, from scalar upwards.");
+  m.def("group_norm_silu_cpu", &group_norm_silu_cpu<OSF_GROUP_NORM_SILU_TYPES>,
+        OSF_GROUP_NORM_SILU_ARGS);
+
+#ifdef OSF_HAS_CUDA
+  m.attr("HAS_CUDA") = true;
+  m.def("group_norm_silu_cuda_workspace",
+        &group_norm_silu_cuda_workspace<OSF_GROUP_NORM_SILU_TYPES>, OSF_GROUP_NORM_SILU_ARGS);
+  m.def("group_norm_silu_cuda", &group_norm_silu_cuda<OSF_GROUP_NORM_SILU_TYPES>,
+        py::arg("workspace"), py::arg("stream"), OSF_GROUP_NORM_SILU_ARGS);
+#else
+  m.attr("HAS_CUDA") = false;
+#endif
+}
