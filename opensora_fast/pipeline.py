@@ -18,7 +18,13 @@ from torch import Tensor, nn
 
 from opensora_fast.components import PipelineIndex, read_index
 from opensora_fast.device import resolve_device, resolve_dtype
-from opensora_fast.models.sampling import Guidance, denoise, get_schedule, prepare_condition
+from opensora_fast.models.sampling import (
+    Guidance,
+    denoise,
+    get_schedule,
+    prepare_condition,
+    restore_references,
+)
 from opensora_fast.models.sizes import image_size
 from opensora_fast.pipeline_output import OutputType, VideoPipelineOutput
 from opensora_fast.prompts import add_suffixes, check_negative_prompt, check_prompts
@@ -293,7 +299,7 @@ class VideoPipeline:
             self._visiting(self.transformer),
             stages.stage("denoise", config.num_inference_steps) as advance,
         ):
-            return denoise(
+            z = denoise(
                 self.transformer,
                 z,
                 **encoded,
@@ -305,6 +311,7 @@ class VideoPipeline:
                 cond_type=references.cond_type,
                 callback=_ignoring_arguments(advance),
             )
+        return restore_references(z, masks, masked_ref, references.cond_type)
 
     def _encode_references(
         self, references: References, generators: list[torch.Generator], stages: Stages
