@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast
 
@@ -313,7 +313,7 @@ def _compare(
         for key, tensor in targets.items()
         if key in header and header[key].shape != tuple(tensor.shape)
     ]
-    faults = [("misshapen", misshapen)]
+    faults: list[tuple[str, Sequence[str]]] = [("misshapen", misshapen)]
     if strict:
         faults = [("missing", report.missing), ("unexpected", report.unexpected), *faults]
     said = [f"{len(keys)} {kind}: {_listed(keys)}" for kind, keys in faults if keys]

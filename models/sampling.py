@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .conditioning import prepare_condition
+from .conditioning import prepare_condition, restore_references
 from .mmdit.patchify import latent_position_ids, pack, text_position_ids, unpack
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "denoise",
     "get_schedule",
     "prepare_condition",
+    "restore_references",
     "schedule_shift",
 ]
 
@@ -99,13 +100,13 @@ class DenoiseStep(NamedTuple):
     """What the callback of `denoise` is told after each step.
 
     Attributes:
-        index: the step that was done, from 0.
+        step: the step that was done, from 0.
         num_steps: steps of the whole run.
         t: time reached.
         evaluations: branch forwards so far; a batch of two branches counts as two.
     """
 
-    index: int
+    step: int
     num_steps: int
     t: float
     evaluations: int
@@ -215,7 +216,7 @@ def denoise(
 
     Returns:
         The latent `[B, C, T, H, W]` of z's dtype. Between sampling and decoding the original puts
-        the clean image references back into it: `conditioning.restore_references`.
+        the clean image references back into it: `restore_references`.
 
     Numerics:
         The state x and the guided velocity are kept in fp32 (fp64 for fp64), the model sees x and
@@ -266,7 +267,8 @@ class _Branches:
         batched: bool | None,
     ) -> None:
         self.evaluations = 0
-        self._model, self._patch_size, self._size = model, patch_size, tuple(z.shape[2:])
+        self._model, self._patch_size = model, patch_size
+        self._size = (z.shape[2], z.shape[3], z.shape[4])
         self._dtype, self._batch_size = z.dtype, z.shape[0]
         self._embedded = guidance.text if guidance.embedded is None else guidance.embedded
         prompt = self._per_sample("txt", prompt)

@@ -24,7 +24,7 @@ ASPECT_RATIOS = tuple(
 )  # fmt: skip
 
 
-def output_size(resolution: str, aspect_ratio: str, multiple: int = 16) -> tuple[int, int]:
+def image_size(resolution: str, aspect_ratio: str, multiple: int = 16) -> tuple[int, int]:
     """Height and width of a video at a resolution and an aspect ratio.
 
     For W:H and a budget of N pixels, `width = floor(sqrt(N W / H) / D) D` and

@@ -226,7 +226,8 @@ class AutoEncoder2D(CheckpointMixin[AutoEncoder2DConfig], nn.Module):
     @property
     def last_layer(self) -> nn.Parameter:
         """The weight that makes the pixels; adversarial training balances its losses on it."""
-        return self.decoder.conv_out.weight
+        weight: nn.Parameter = self.decoder.conv_out.weight  # type: ignore[assignment]
+        return weight
 
     def latent_size(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Size of the latent of a video.
@@ -328,4 +329,5 @@ def _unfold(frames: Tensor, like: Tensor) -> Tensor:
     """Undo `_fold` for the batch and frame count of another tensor."""
     if like.dim() == 4:
         return frames
-    return frames.unflatten(0, (like.shape[0], like.shape[2])).transpose(1, 2)
+    video = frames.reshape(like.shape[0], like.shape[2], *frames.shape[1:])
+    return video.transpose(1, 2)

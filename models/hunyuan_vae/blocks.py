@@ -239,5 +239,5 @@ class Decoder(nn.Module):
         x = self.mid_block(self.conv_in(z))
         for block in self.up_blocks:
             x = block(x)
-        x = self.conv_out(self.conv_norm_out(x))
-        return x
+        y: Tensor = self.conv_out(self.conv_norm_out(x))
+        return y

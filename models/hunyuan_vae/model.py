@@ -87,7 +87,8 @@ class HunyuanVAE(CheckpointMixin[HunyuanVAEConfig], nn.Module):
     @property
     def last_layer(self) -> nn.Parameter:
         """The weight that makes the pixels; adversarial training balances its losses on it."""
-        return self.decoder.conv_out.conv.weight
+        weight: nn.Parameter = self.decoder.conv_out.conv.weight  # type: ignore[assignment]
+        return weight
 
     def latent_size(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Size of the latent of a video.
