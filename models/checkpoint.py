@@ -145,15 +145,15 @@ def load_safetensors(
     return report
 
 
-def save_safetensors(
-    tensors: nn.Module | Mapping[str, Tensor],
+def save_tensors(
+    tensors: Mapping[str, Tensor],
     path: str | os.PathLike[str],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write weights to one file, which appears complete or not at all.
+    """Write tensors to one safetensors file, which appears complete or not at all.
 
     Args:
-        tensors: a model, or key to tensor.
+        tensors: key to tensor.
         path: the file to write; an existing one is replaced in one step.
         metadata: text entries for the header.
 
@@ -161,19 +161,36 @@ def save_safetensors(
         OSError: the folder does not exist or cannot be written; nothing is left behind.
     """
     path = Path(path)
-    state = tensors.state_dict() if isinstance(tensors, nn.Module) else tensors
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot save {path.name}: there is no folder {path.parent}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         save_file(
-            {key: tensor.detach().contiguous() for key, tensor in state.items()},
+            {key: tensor.detach().contiguous() for key, tensor in tensors.items()},
             partial,
             metadata={"format": "pt", **(metadata or {})},
         )
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def save_safetensors(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write the weights of any module; `save_checkpoint` of our models adds their configuration.
+
+    Args:
+        model: whose state dict is written.
+        path: the file to write; an existing one is replaced in one step.
+        metadata: text entries for the header.
+
+    Raises:
+        OSError: as for `save_tensors`.
+    """
+    save_tensors(model.state_dict(), path, metadata)
 
 
 ConfigT = TypeVar("ConfigT")

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from opensora_fast.atomic import check_output
-from opensora_fast.models.checkpoint import CheckpointError, read_metadata, save_safetensors
+from opensora_fast.models.checkpoint import CheckpointError, read_metadata, save_tensors
 
 SUFFIXES = (".safetensors",)
 FORMAT = "opensora-fast latents 1"
@@ -55,7 +55,7 @@ class VideoLatents:
             "width": str(self.width),
             "fps": repr(float(self.fps)),
         }
-        save_safetensors({_KEY: self.latents.cpu()}, path, metadata)
+        save_tensors({_KEY: self.latents.cpu()}, path, metadata)
         return path
 
     @classmethod
