@@ -24,11 +24,16 @@ class Launch:
     arguments: Mapping[str, Any]
     constants: Mapping[str, Any] = field(default_factory=dict)
     num_warps: int = 4
+    num_stages: int = 3
 
     @property
     def options(self) -> dict[str, Any]:
         """Compiler options. FMA contraction is stated: its default differs between versions."""
-        return {"num_warps": self.num_warps, "enable_fp_fusion": True}
+        return {
+            "num_warps": self.num_warps,
+            "num_stages": self.num_stages,
+            "enable_fp_fusion": True,
+        }
 
     def run(self) -> None:
         """Start the kernel on the device of its tensors; an empty grid starts nothing."""
@@ -43,9 +48,9 @@ class Launch:
 
 @functools.cache
 def multiprocessors(device: torch.device) -> int:
-    """Return the number of multiprocessors to fill; 4 in Triton's interpreter on the CPU."""
+    """Return the number of multiprocessors to fill; one stands for a CPU's interpreter."""
     if device.type != "cuda":
-        return 4
+        return 1
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 

@@ -1,8 +1,8 @@
 """layer_norm_modulate through torch's own layer norm.
 
-The library's layer norm takes weights per channel, not per sample. On CPU it runs once per sample with
-1 + scale and shift as fp32 weights: one pass, one rounding. On CUDA that would be a launch per sample, so
-it runs without weights, and the modulation follows.
+The library's layer norm takes weights per channel, not per sample. On CPU it runs once per sample
+with 1 + scale and shift as fp32 weights: one pass, one rounding. On CUDA that would be a launch per
+sample, so it runs without weights, and the modulation follows.
 """
 
 from __future__ import annotations

@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
+from ..common.availability import triton_why_not
 from ..common.launch import cdiv, next_power_of_two, share_tiles
 
 MAX_WIDTH = 8192  # a row lives in the registers of one program
+
+
+def why_not(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> str | None:
+    """Return why the forward kernel cannot serve a call, or None."""
+    if x.shape[2] > MAX_WIDTH:
+        return f"rows have {x.shape[2]} channels, at most {MAX_WIDTH} fit"
+    return triton_why_not(x, shift, scale)
+
+
+def backward_why_not(
+    grad: Tensor, x: Tensor, shift: Tensor, scale: Tensor, eps: float
+) -> str | None:
+    """Return why the backward kernel cannot serve a call, or None."""
+    return why_not(x, shift, scale, eps) or triton_why_not(grad)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

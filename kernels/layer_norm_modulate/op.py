@@ -7,8 +7,9 @@ from typing import Any, cast
 from torch import Tensor
 
 from .. import contract
+from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _torch, reference
+from . import _torch, launch, reference
 
 _NAME = "layer_norm_modulate"
 
@@ -16,7 +17,8 @@ _NAME = "layer_norm_modulate"
 def layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) -> Tensor:
     r"""Normalise every token over its channels, then scale and shift by the sample's modulation.
 
-    .. math:: y_{blm} = (x_{blm} - \mu_{bl}) / \sqrt{\sigma^2_{bl} + \epsilon} \cdot (1 + s_{bm}) + t_{bm}
+    .. math:: y_{blm} = (x_{blm} - \mu_{bl}) / \sqrt{\sigma^2_{bl} + \epsilon}
+              \cdot (1 + s_{bm}) + t_{bm}
 
     Args:
         x: [B, L, M], any floating dtype; any strides.
@@ -28,8 +30,8 @@ def layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e
         [B, L, M], dtype of `x`, contiguous.
 
     Numerics:
-        Computed in fp32 (fp64 for fp64), two-pass statistics, rounded once; on CUDA the library routine also
-        rounds LN(x) and 1 + scale to the dtype of `x`. Deterministic.
+        Computed in fp32 (fp64 for fp64), two-pass statistics, rounded once; on CUDA the library
+        routine also rounds LN(x) and 1 + scale to the dtype of `x`. Deterministic.
 
     Raises:
         TypeError: an argument is not a floating-point tensor.
@@ -76,7 +78,10 @@ BACKWARD = Op(
     " -> (Tensor, Tensor, Tensor)",
     reference=reference.backward,
     fake=_fake_backward,
-    backends=[Backend("torch", "any", _torch.backward, _torch.why_not, _torch.VERIFIED)],
+    backends=[
+        triton_backend(__package__, "backward", launch.backward_why_not),
+        Backend("torch", "any", _torch.backward, _torch.why_not, _torch.VERIFIED),
+    ],
 )
 
 FORWARD = Op(
@@ -84,7 +89,10 @@ FORWARD = Op(
     schema="(Tensor x, Tensor shift, Tensor scale, float eps) -> Tensor",
     reference=reference.forward,
     fake=_fake,
-    backends=[Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED)],
+    backends=[
+        triton_backend(__package__, "forward", launch.why_not),
+        Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED),
+    ],
     prepare=_prepare,
     backward=_backward,
     setup_context=_save,

@@ -1,4 +1,4 @@
-"""The definition of layer_norm_modulate: y = (x - mean) * rstd * (1 + scale) + shift, and its gradients."""
+"""The definition of layer_norm_modulate, y = (x - mean) * rstd * (1 + scale) + shift; gradients."""
 
 from __future__ import annotations
 

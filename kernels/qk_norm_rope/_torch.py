@@ -1,7 +1,7 @@
 """qk_norm_rope in as few passes of torch's own kernels as the two roundings of the contract allow.
 
-A pair of channels is one complex number and a rotation one complex product: the reference's four products
-and a concatenation become a single pass.
+A pair of channels is one complex number and a rotation one complex product: the reference's four
+products and a concatenation become a single pass.
 """
 
 from __future__ import annotations

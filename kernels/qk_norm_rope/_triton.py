@@ -103,8 +103,10 @@ def norm_rope(
 ):
     b_square = tl.sum(b_low * b_low + b_high * b_high, axis=1)
     b_rstd = reciprocal_root(b_square / D, eps)[:, None]
-    b_low = ((b_low * b_rstd).to(dtype).to(tl.float32) * b_weight_low).to(dtype).to(tl.float32)
-    b_high = ((b_high * b_rstd).to(dtype).to(tl.float32) * b_weight_high).to(dtype).to(tl.float32)
+    b_low = (b_low * b_rstd).to(dtype).to(tl.float32) * b_weight_low.to(dtype).to(tl.float32)
+    b_high = (b_high * b_rstd).to(dtype).to(tl.float32) * b_weight_high.to(dtype).to(tl.float32)
+    b_low = b_low.to(dtype).to(tl.float32)
+    b_high = b_high.to(dtype).to(tl.float32)
     return b_low * b_cos - b_high * b_sin, b_high * b_cos + b_low * b_sin
 
 
@@ -158,9 +160,10 @@ def forward_kernel(
     b_wq_low, b_wq_high = load_weight(q_scale_ptr, q_scale_stride_d, offs_low, offs_high, mask_j)
     b_wk_low, b_wk_high = load_weight(k_scale_ptr, k_scale_stride_d, offs_low, offs_high, mask_j)
     for tile in range(0, tiles_per_program):
-        offs_r = (pid_r * tiles_per_program + tile) * BLOCK_R + tl.arange(0, BLOCK_R)
-        offs_l = offs_r // N
-        offs_n = offs_r % N
+        # Rows of one batch item fit 32 bits (see launch.why_not): the division is a cheap one.
+        offs_r = ((pid_r * tiles_per_program + tile) * BLOCK_R).to(tl.int32) + tl.arange(0, BLOCK_R)
+        offs_l = (offs_r // N).to(tl.int64)
+        offs_n = (offs_r % N).to(tl.int64)
         mask_r = offs_l < L
         mask = mask_r[:, None] & mask_j[None, :]
         b_cos = load_table(
@@ -211,9 +214,10 @@ def backward_kernel(
     b_dwk_low = tl.zeros([BLOCK_R, HALF], dtype=tl.float32)
     b_dwk_high = tl.zeros([BLOCK_R, HALF], dtype=tl.float32)
     for tile in range(0, tiles_per_program):
-        offs_r = (pid_r * tiles_per_program + tile) * BLOCK_R + tl.arange(0, BLOCK_R)
-        offs_l = offs_r // N
-        offs_n = offs_r % N
+        # Rows of one batch item fit 32 bits (see launch.why_not): the division is a cheap one.
+        offs_r = ((pid_r * tiles_per_program + tile) * BLOCK_R).to(tl.int32) + tl.arange(0, BLOCK_R)
+        offs_l = (offs_r // N).to(tl.int64)
+        offs_n = (offs_r % N).to(tl.int64)
         mask_r = offs_l < L
         mask = mask_r[:, None] & mask_j[None, :]
         b_cos = load_table(

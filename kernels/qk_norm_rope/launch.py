@@ -3,10 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from torch import Tensor
+
+from ..common.availability import triton_why_not
 from ..common.launch import cdiv, next_power_of_two, share_tiles
 
-MAX_HEAD_DIM = 256  # a head of q and a head of k lie in the registers of one program
+MAX_HEAD_DIM = 256  # whole heads of q and k lie in the registers of one program
+MAX_ROWS = 2**30  # rows of one batch item are counted in 32 bits
+
+
+def why_not(
+    q: Tensor,
+    k: Tensor,
+    q_scale: Tensor,
+    k_scale: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    layout: str,
+    eps: float,
+) -> str | None:
+    """Return why the forward kernel cannot serve a call, or None."""
+    if q.shape[3] > MAX_HEAD_DIM:
+        return f"heads have {q.shape[3]} channels, at most {MAX_HEAD_DIM} fit"
+    if q.shape[1] * q.shape[2] > MAX_ROWS:
+        return f"{q.shape[1]} tokens x {q.shape[2]} heads exceed {MAX_ROWS} rows"
+    return triton_why_not(q, k, q_scale, k_scale, cos, sin)
+
+
+def backward_why_not(grad_q: Tensor, grad_k: Tensor, *forward_arguments: Any) -> str | None:
+    """Return why the backward kernel cannot serve a call, or None."""
+    return why_not(*forward_arguments) or triton_why_not(grad_q, grad_k)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

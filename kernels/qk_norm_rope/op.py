@@ -7,8 +7,9 @@ from typing import Any, cast
 from torch import Tensor
 
 from .. import contract
+from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _torch, reference
+from . import _torch, launch, reference
 
 _NAME = "qk_norm_rope"
 _LAYOUTS = ("half", "interleaved")
@@ -27,9 +28,10 @@ def qk_norm_rope(
     r"""Normalise each head's queries and keys and rotate their channel pairs by the token's angles.
 
     .. math:: n = x / \sqrt{\mathrm{mean}(x^2) + \epsilon} \cdot s,\qquad
-              (y_a, y_b)_j = (n_a \cos\varphi_j - n_b \sin\varphi_j,\; n_b \cos\varphi_j + n_a \sin\varphi_j)
+              y_a = n_a \cos\varphi_j - n_b \sin\varphi_j,\quad
+              y_b = n_b \cos\varphi_j + n_a \sin\varphi_j
 
-    where pair j is channels (j, j + D/2) in layout "half" and (2j, 2j + 1) in layout "interleaved".
+    where pair j, (a, b), is channels (j, j + D/2) in layout "half" and (2j, 2j + 1) in layout "interleaved".
 
     Args:
         q: [B, L, N, D], any floating dtype; any strides.
@@ -45,14 +47,16 @@ def qk_norm_rope(
         q and k, [B, L, N, D] each, dtype of `q`, contiguous.
 
     Numerics:
-        Statistics in fp32 (fp64 for fp64); rounded to the dtype of `q` after the normalisation and again after
-        the multiplication with the scale, as the released models do; rotated in fp32 and rounded.
+        Statistics in fp32 (fp64 for fp64); rounded to the dtype of `q` after the normalisation and
+        again after the multiplication with the scale, as the released models do; rotated in fp32
+        and rounded.
 
     Raises:
         TypeError: not floating-point tensors, or q and k differ in dtype.
         ValueError: shapes, layout, eps or devices do not fit.
 
-    Source: Zhang and Sennrich (2019), RMSNorm; Su et al. (2021), RoFormer, eq. 34; Open-Sora v2's two layouts.
+    Source: Zhang and Sennrich (2019), RMSNorm; Su et al. (2021), RoFormer, eq. 34; the two layouts
+        of Open-Sora v2.
     """
     args = _prepare(q, k, q_scale, k_scale, cos, sin, layout, eps)
     return cast("tuple[Tensor, Tensor]", FORWARD(*args))
@@ -137,7 +141,10 @@ BACKWARD = Op(
     " Tensor cos, Tensor sin, str layout, float eps) -> (Tensor, Tensor, Tensor, Tensor)",
     reference=reference.backward,
     fake=_fake_backward,
-    backends=[Backend("torch", "any", _torch.backward, None, _torch.VERIFIED)],
+    backends=[
+        triton_backend(__package__, "backward", launch.backward_why_not),
+        Backend("torch", "any", _torch.backward, None, _torch.VERIFIED),
+    ],
 )
 
 FORWARD = Op(
@@ -146,7 +153,10 @@ FORWARD = Op(
     " str layout, float eps) -> (Tensor, Tensor)",
     reference=reference.forward,
     fake=_fake,
-    backends=[Backend("torch", "any", _torch.forward, None, _torch.VERIFIED)],
+    backends=[
+        triton_backend(__package__, "forward", launch.why_not),
+        Backend("torch", "any", _torch.forward, None, _torch.VERIFIED),
+    ],
     prepare=_prepare,
     backward=_backward,
     setup_context=_save,

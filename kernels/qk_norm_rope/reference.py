@@ -1,4 +1,4 @@
-"""The definition of qk_norm_rope: RMSNorm with two roundings, then a rotation of channel pairs in fp32."""
+"""The definition of qk_norm_rope: RMSNorm with two roundings, then a rotation in fp32."""
 
 from __future__ import annotations
 
