@@ -1,4 +1,4 @@
-"""What every op's contract shares: argument checks, the accumulation dtype and the layout of outputs."""
+"""What every op's contract shares: argument checks, accumulation dtype, layout of outputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def layout_of(x: Tensor) -> torch.memory_format:
-    """The layout that an op gives its output: channels-last for a channels-last 5-D `x`, else contiguous.
+    """The layout of an op's output: channels-last for a channels-last 5-D `x`, else contiguous.
 
     A tensor that is both (one channel, or one pixel) counts as contiguous.
     """

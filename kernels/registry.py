@@ -1,9 +1,10 @@
 """The op registry: what an op is, which backends can run it, and how one is chosen.
 
-An op is one ``torch.library`` operator in the namespace ``opensora_fast``. It has a single CPU and a single
-CUDA implementation; both choose a backend at run time, so that traced and compiled graphs never depend on
-the choice. The choice is data (a table of `Backend` rows in order of preference) and a pure function of the
-arguments (`Backend.why_not`), so that it can be asked and tested anywhere: see `explain`.
+An op is one ``torch.library`` operator in the namespace ``opensora_fast``. It has a single CPU and
+a single CUDA implementation; both choose a backend at run time, so that traced and compiled graphs
+never depend on the choice. The choice is data (a table of `Backend` rows in order of preference)
+and a pure function of the arguments (`Backend.why_not`), so that it can be asked and tested
+anywhere: see `explain`.
 """
 
 from __future__ import annotations
@@ -42,9 +43,11 @@ class Backend:
         name: one of `BACKEND_NAMES`, without ``auto``.
         device_type: ``"cpu"``, ``"cuda"``, or ``"any"``.
         run: takes the op's schema arguments, returns its outputs. Runs below autograd.
-        why_not: takes the same arguments; None if `run` can serve them, else one sentence. It is asked on
-            every call, so it compares a few attributes and does nothing else. Absent: `run` serves everything.
-        verified: on which hardware and when `run` passed the conformance suite; None: never on real hardware.
+        why_not: takes the same arguments; None if `run` can serve them, else one sentence. It is
+            asked on every call, so it compares a few attributes and does nothing else. Absent:
+            `run` serves everything.
+        verified: on which hardware and when `run` passed the conformance suite; None: never on real
+            hardware.
     """
 
     name: str
@@ -110,7 +113,7 @@ def _environment_backend() -> str:
 
 
 def current_backend() -> str:
-    """The backend in force here: that of the innermost `use_backend`, else of the environment, else ``"auto"``."""
+    """The backend in force: of the innermost `use_backend`, else the environment, else auto."""
     return _selected.get() or _environment_backend()
 
 
@@ -118,9 +121,10 @@ def current_backend() -> str:
 def use_backend(name: str) -> Iterator[None]:
     """Run every op inside the block (or the decorated function) on the named backend.
 
-    A forced backend that cannot serve a call raises `BackendError` instead of falling back. A backward pass
-    runs under the choice in force where it is called, or, where that is ``"auto"``, under the one that was in
-    force at its forward: so a block around a forward also covers its backward on autograd's own threads.
+    A forced backend that cannot serve a call raises `BackendError` instead of falling back. A
+    backward pass runs under the choice in force where it is called, or, where that is ``"auto"``,
+    under the one that was in force at its forward: so a block around a forward also covers its
+    backward on autograd's own threads.
 
     Args:
         name: ``"auto"`` (the first usable row of each op's table) or one of `BACKEND_NAMES`.
@@ -144,7 +148,8 @@ class Op:
         reference: the definition, in pure torch; becomes the last row of the table.
         fake: same arguments, returns empty outputs of the right shape, dtype and strides.
         backends: rows in order of preference.
-        prepare: takes the public function's arguments, checks them and returns the schema's arguments.
+        prepare: takes the public function's arguments, checks them and returns the schema's
+            arguments.
         backward: ``(ctx, *grads) -> gradients of all arguments``; calls the backward op.
         setup_context: ``(ctx, inputs, output)``; saves what `backward` needs.
         autocast: run in autocast's dtype, as torch does for convolutions and attention.
@@ -200,7 +205,7 @@ class Op:
         return self._choose(self.backends, _device_type(args), args)
 
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
-        """Which backends could serve a call with these arguments of the public function, and why others not."""
+        """Which backends could serve a call of the public function, and why the others not."""
         prepared = self.prepare(*args, **kwargs) if self.prepare is not None else args
         device_type, wanted = _device_type(prepared), current_backend()
         verdicts: list[Verdict] = []

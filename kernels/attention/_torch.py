@@ -1,4 +1,4 @@
-"""attention through torch's fused kernels: its flash attention on CPU; flash or memory-efficient on CUDA."""
+"""attention through torch's fused kernels: flash on CPU, flash or memory-efficient on CUDA."""
 
 from __future__ import annotations
 

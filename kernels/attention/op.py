@@ -28,8 +28,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         [B, Lq, N, D], dtype of `q`, contiguous.
 
     Numerics:
-        Scores, softmax and sums in fp32 (fp64 for fp64). In half precision fused backends round the softmax
-        weights (and in the backward the scores' gradients) to the input dtype before the second product.
+        Scores, softmax and sums in fp32 (fp64 for fp64). In half precision fused backends round the
+        softmax weights (and in the backward the scores' gradients) to the input dtype before the
+        second product.
         Autocast: runs in autocast's dtype.
 
     Raises:

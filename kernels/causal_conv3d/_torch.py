@@ -90,8 +90,8 @@ def _matmul(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _sums_taps(weight: Tensor, pad_mode: str) -> bool:
-    # On a single frame every tap in time meets that frame (or zeros): one 2-D convolution with the sum of
-    # the taps. A sum rounded to half precision would not be the same convolution.
+    # On a single frame every tap in time meets that frame (or zeros): one 2-D convolution with the
+    # sum of the taps. A sum rounded to half precision would not be the same convolution.
     return (
         weight.shape[2] == 1
         or pad_mode == "zeros"
@@ -117,7 +117,7 @@ def _padded(x: Tensor, weight: Tensor, pad_mode: str) -> Tensor:
 
 
 def _folded(dpadded: Tensor, x: Tensor, weight: Tensor, pad_mode: str) -> Tensor:
-    """Sum what was repeated into the border it came from, in place: several times faster than torch's own."""
+    """Sum what was repeated into its border, in place: several times faster than torch's own."""
     for axis, (front, behind) in enumerate(padding(weight.shape[2:], pad_mode), start=2):
         size = x.shape[axis]
         if pad_mode == "replicate" and front:

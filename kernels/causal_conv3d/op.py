@@ -25,23 +25,26 @@ def causal_conv3d(
 ) -> Tensor:
     r"""Convolve a video, padding time in front only.
 
-    .. math:: y_{o,t,h,w} = b_o + \sum_{c,i,j,k} w_{o,c,i,j,k}\; \tilde x_{c,\, s_T t+i,\, s_H h+j,\, s_W w+k}
+    .. math:: y_{o,t,h,w} =
+              b_o + \sum_{c,i,j,k} w_{o,c,i,j,k}\; p_{c,\, s_T t+i,\, s_H h+j,\, s_W w+k}
 
-    where x̃ is x with kT-1 frames added in front, kH//2 rows and kW//2 columns on both sides.
+    where p is x with kT-1 frames added in front, kH//2 rows and kW//2 columns on both sides.
 
     Args:
         x: [B, C, T, H, W], any floating dtype; any strides.
         weight: [O, C, kT, kH, kW], dtype of `x`.
         bias: [O], dtype of `x`; None adds nothing.
         stride: steps in T, H, W, each at least 1.
-        pad_mode: ``"replicate"`` repeats the border, ``"zeros"`` pads with zeros, ``"valid"`` does not pad.
+        pad_mode: ``"replicate"`` repeats the border, ``"zeros"`` pads with zeros, ``"valid"`` does
+            not pad.
 
     Returns:
-        [B, O, T', H', W'], dtype of `x`; channels-last-3d where `x` is, else contiguous. T' = (T-1)//sT + 1
-        unless `pad_mode` is ``"valid"``.
+        [B, O, T', H', W'], dtype of `x`; channels-last-3d where `x` is, else contiguous. T' =
+        (T-1)//sT + 1 unless `pad_mode` is ``"valid"``.
 
     Numerics:
-        Products summed in fp32 (fp64 for fp64), rounded once. Frame t' depends on frames up to sT·t' only.
+        Products summed in fp32 (fp64 for fp64), rounded once. Frame t' depends on frames up to
+        sT·t' only.
         Autocast: runs in autocast's dtype.
 
     Raises:
@@ -114,7 +117,7 @@ def _fake_backward(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, bias, ctx.stride, ctx.pad_mode = inputs
+    x, weight, _, ctx.stride, ctx.pad_mode = inputs
     ctx.save_for_backward(x, weight)
 
 

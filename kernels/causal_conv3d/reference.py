@@ -1,4 +1,4 @@
-"""The definition of causal_conv3d: pad, then a sum over the taps of the kernel; and its gradients."""
+"""The definition of causal_conv3d: pad, then sum over the taps of the kernel; its gradients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..contract import layout_of, wide
 def forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], pad_mode: str
 ) -> Tensor:
-    """Return y[b,o,t,h,w] = bias[o] + sum over c and taps of weight[o,c,tap] * padded x at the tap."""
+    """Return y[b,o,t,h,w] = bias[o] + sum over c, tap of weight[o,c,tap] * padded x at the tap."""
     padded = pad(x.to(wide(x.dtype)), weight.shape[2:], pad_mode)
     taps = weight.to(padded.dtype)
     shape = output_shape(x.shape, weight.shape, stride, pad_mode)

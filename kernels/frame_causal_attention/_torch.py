@@ -1,7 +1,7 @@
-"""frame_causal_attention as one call of torch's fused attention per frame, over a prefix of the keys.
+"""frame_causal_attention as torch's fused attention, once per frame over a prefix of the keys.
 
-No mask is built: a mask would take L*L elements and rule out the fused kernels. Bytes: frame f reads f+1
-frames of keys and values.
+No mask is built: a mask would take L*L elements and rule out the fused kernels. Bytes: frame f
+reads f+1 frames of keys and values.
 """
 
 from __future__ import annotations

@@ -31,8 +31,9 @@ def frame_causal_attention(q: Tensor, k: Tensor, v: Tensor, num_frames: int) -> 
         [B, L, D], dtype of `q`, contiguous.
 
     Numerics:
-        As `attention`: scores, softmax and sums in fp32 (fp64 for fp64); fused backends round the softmax
-        weights to half-precision inputs' dtype. Tokens of later frames have no influence on a single bit.
+        As `attention`: scores, softmax and sums in fp32 (fp64 for fp64); fused backends round the
+        softmax weights to half-precision inputs' dtype. Tokens of later frames have no influence on
+        a single bit.
         Autocast: runs in autocast's dtype.
 
     Raises:

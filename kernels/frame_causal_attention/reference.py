@@ -1,4 +1,4 @@
-"""The definition of frame_causal_attention: each frame attends to the keys up to its own last token."""
+"""The definition of frame_causal_attention: a frame attends to the keys up to its last token."""
 
 from __future__ import annotations
 

@@ -27,8 +27,9 @@ def gate_residual(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
         [B, L, M], dtype of `x`, contiguous.
 
     Numerics:
-        Computed in fp32 (fp64 for fp64) from inputs rounded to the dtype of `x`, rounded once. Deterministic.
-        In the backward each product grad * branch is rounded to the dtype of `x` before their fp32 sum.
+        Computed in fp32 (fp64 for fp64) from inputs rounded to the dtype of `x`, rounded once.
+        Deterministic. In the backward each product grad * branch is rounded to the dtype of `x`
+        before their fp32 sum.
 
     Raises:
         TypeError: an argument is not a floating-point tensor.

@@ -1,7 +1,7 @@
 """group_norm_silu through torch's own group norm, in the dtype of x.
 
-On CPU the library takes half-precision x with fp32 weights and then keeps its statistics in fp32. On CUDA it
-would round them to half precision, so half-precision x is widened there first.
+On CPU the library takes half-precision x with fp32 weights and then keeps its statistics in fp32.
+On CUDA it would round them to half precision, so half-precision x is widened there first.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def backward(
     layout = layout_of(x)
     dtype = x.dtype
     half = wide(dtype) != dtype
-    # The library's half-precision channels-last backward on CPU is ten times slower than two copies.
+    # The library's half-precision channels-last backward on CPU is ten times slower than two
+    # copies.
     inner = torch.contiguous_format if half or layout is torch.contiguous_format else layout
     x = _library_input(x).contiguous(memory_format=inner)
     grad = grad.to(x.dtype).contiguous(memory_format=inner)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import contract
 from ..registry import Backend, Op
-from . import _torch, reference
+from . import _cpu, _cuda, _torch, reference
 
 _NAME = "group_norm_silu"
 
@@ -35,8 +35,8 @@ def group_norm_silu(
         [B, C, ...], dtype of `x`; channels-last-3d where `x` is, else contiguous.
 
     Numerics:
-        Statistics in fp32 (fp64 for fp64), two-pass. Rounded once at the end; the library routine also rounds
-        before SiLU. Deterministic.
+        Statistics in fp32 (fp64 for fp64), two-pass. Rounded once at the end; the library routine
+        also rounds before SiLU. Deterministic.
 
     Raises:
         TypeError: an argument is not a floating-point tensor.
@@ -107,8 +107,8 @@ def _backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, .
 
 BACKWARD = Op(
     name=_NAME + "_backward",
-    schema="(Tensor grad, Tensor x, Tensor weight, Tensor bias, Tensor mean, Tensor rstd, int num_groups, float eps,"
-    " bool silu) -> (Tensor, Tensor, Tensor)",
+    schema="(Tensor grad, Tensor x, Tensor weight, Tensor bias, Tensor mean, Tensor rstd,"
+    " int num_groups, float eps, bool silu) -> (Tensor, Tensor, Tensor)",
     reference=reference.backward,
     fake=_fake_backward,
     backends=[Backend("torch", "any", _torch.backward, _torch.backward_why_not, _torch.VERIFIED)],
@@ -116,10 +116,15 @@ BACKWARD = Op(
 
 FORWARD = Op(
     name=_NAME,
-    schema="(Tensor x, Tensor weight, Tensor bias, int num_groups, float eps, bool silu) -> (Tensor, Tensor, Tensor)",
+    schema="(Tensor x, Tensor weight, Tensor bias, int num_groups, float eps, bool silu)"
+    " -> (Tensor, Tensor, Tensor)",
     reference=reference.forward,
     fake=_fake,
-    backends=[Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED)],
+    backends=[
+        Backend("cuda", "cuda", _cuda.forward, _cuda.why_not),
+        Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
+        Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED),
+    ],
     prepare=_prepare,
     backward=_backward,
     setup_context=_save,

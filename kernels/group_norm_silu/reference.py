@@ -1,4 +1,4 @@
-"""The definition of group_norm_silu: y = silu((x - mean) * rstd * weight + bias), and its gradients."""
+"""The definition of group_norm_silu, y = silu((x - mean) * rstd * weight + bias); gradients."""
 
 from __future__ import annotations
 

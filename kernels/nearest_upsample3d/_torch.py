@@ -1,4 +1,4 @@
-"""nearest_upsample3d as few passes of torch's copy and add kernels; no arithmetic in the forward."""
+"""nearest_upsample3d in few passes of torch's copy and add kernels; the forward only copies."""
 
 from __future__ import annotations
 

@@ -18,14 +18,16 @@ _NAME = "nearest_upsample3d"
 def nearest_upsample3d(x: Tensor, scale: Sequence[int]) -> Tensor:
     r"""Repeat every pixel, the first frame in space only.
 
-    .. math:: y_{t,h,w} = x_{\lceil t / s_T \rceil,\; \lfloor h / s_H \rfloor,\; \lfloor w / s_W \rfloor}
+    .. math:: y_{t,h,w} =
+              x_{\lceil t / s_T \rceil,\; \lfloor h / s_H \rfloor,\; \lfloor w / s_W \rfloor}
 
     Args:
         x: [B, C, T, H, W], any floating dtype; any strides.
         scale: factors for T, H, W, each at least 1.
 
     Returns:
-        [B, C, 1 + sT·(T - 1), sH·H, sW·W], dtype of `x`; channels-last-3d where `x` is, else contiguous.
+        [B, C, 1 + sT·(T - 1), sH·H, sW·W], dtype of `x`; channels-last-3d where `x` is, else
+        contiguous.
 
     Numerics:
         Copies bits. The backward sums in fp32 (fp64 for fp64) and rounds once. Deterministic.
