@@ -2,12 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import torch
 
+from opensora_fast.components import read_index
+from opensora_fast.device import resolve_device, resolve_dtype
 from opensora_fast.latents import VideoLatents
 from opensora_fast.models import HunyuanVAE
-from opensora_fast.video import Frames, Video, resize_crop, to_frames
+from opensora_fast.sampling_config import MAX_SIDE
+from opensora_fast.video import Frames, Video, read_video, resize_crop, to_frames
+
+# Above this many pixels in all frames together, "auto" works in tiles: 33 frames of 512x512.
+_TILED_ABOVE = 33 * 512 * 512
+
+
+def load_autoencoder(
+    source: str | Path, device: str = "auto", dtype: str = "auto"
+) -> tuple[HunyuanVAE, torch.device]:
+    """Load the video autoencoder of a pipeline, and say where it lives.
+
+    Args:
+        source: "tiny", a pipeline folder, or a Hugging Face id.
+        device: see `resolve_device`.
+        dtype: see `resolve_dtype`.
+
+    Returns:
+        The model and its device.
+    """
+    target = resolve_device(device)
+    return read_index(source).load_vae(target, resolve_dtype(dtype, target)), target
+
+
+def read_clip(
+    path: str | Path, max_frames: int | None, height: int | None, width: int | None
+) -> Video:
+    """Read a clip, its first frames only and scaled and cropped if asked for.
+
+    Args:
+        path: of a video or image.
+        max_frames: at most so many; None: all.
+        height: of the result; None: the clip's own.
+        width: of the result; None: the clip's own.
+
+    Returns:
+        The clip.
+
+    Raises:
+        ValueError: a number out of range, or the file cannot be read.
+    """
+    for name, value in (("max-frames", max_frames), ("height", height), ("width", width)):
+        if value is not None and not 1 <= value <= MAX_SIDE:
+            raise ValueError(f"{name} must be from 1 to {MAX_SIDE}, got {value}")
+    video = read_video(path, max_frames=max_frames)
+    size = height or video.frames.shape[1], width or video.frames.shape[2]
+    if size == video.frames.shape[1:3]:
+        return video
+    return Video(to_frames(resize_crop(video.frames, *size, resample="bilinear")), video.fps)
+
+
+def set_tiling(vae: HunyuanVAE, tiling: str, shape: Sequence[int]) -> None:
+    """Switch tiling on or off; "auto" tiles large clips and else leaves the model's own choice.
+
+    Args:
+        vae: the autoencoder.
+        tiling: "on", "off" or "auto".
+        shape: frames, rows and columns of the clip (what follows is not looked at).
+
+    Raises:
+        ValueError: another word.
+    """
+    if tiling not in ("on", "off", "auto"):
+        raise ValueError(f"tiling must be on, off or auto, got {tiling!r}")
+    if tiling != "auto" or shape[0] * shape[1] * shape[2] > _TILED_ABOVE:
+        vae.use_spatial_tiling = vae.use_temporal_tiling = tiling != "off"
 
 
 def encode_video(

@@ -250,9 +250,8 @@ class VideoPipeline:
     def _encode_text(self, texts: list[str], negative: str, stages: Stages) -> dict[str, Tensor]:
         """Token and pooled embeddings of every video's prompt and of the negative prompt."""
         # Each text is encoded once, however many videos share it.
-        unique = list(dict.fromkeys([*texts, negative]))
+        unique = [*dict.fromkeys(texts), negative]
         rows = [unique.index(text) for text in texts]
-        nots = [unique.index(negative)] * len(texts)
         with stages.stage("text", 2) as advance:
             with self._visiting(self.t5):
                 tokens = self.t5.encode(unique).to(self.device, self.dtype)
@@ -263,8 +262,8 @@ class VideoPipeline:
         return {
             "txt": tokens[rows],
             "y_vec": pooled[rows],
-            "neg_txt": tokens[nots],
-            "neg_y_vec": pooled[nots],
+            "neg_txt": tokens[-1:],
+            "neg_y_vec": pooled[-1:],
         }
 
     def _sample(

@@ -12,7 +12,14 @@ from opensora_fast.atomic import check_output
 from opensora_fast.latents import SUFFIXES as LATENT_SUFFIXES
 from opensora_fast.latents import VideoLatents
 from opensora_fast.sampling_config import SamplingConfig
-from opensora_fast.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, to_frames, write_image, write_video
+from opensora_fast.video import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Frames,
+    to_frames,
+    write_image,
+    write_video,
+)
 
 OutputType = Literal["np", "pt", "latent"]
 
@@ -63,11 +70,16 @@ class VideoPipelineOutput:
         paths = numbered(path, len(self.frames))
         for target, video in zip(paths, self.frames, strict=True):
             frames = to_frames(video) if isinstance(video, torch.Tensor) else video
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                write_image(target, frames[0])
-            else:
-                write_video(target, frames, config.fps)
+            write_frames(target, frames, config.fps)
         return paths
+
+
+def write_frames(path: Path, frames: Frames, fps: float) -> None:
+    """Write frames as a video, or the first as a picture if the extension says so."""
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        write_image(path, frames[0])
+    else:
+        write_video(path, frames, fps)
 
 
 def output_suffixes(num_frames: int, output_type: OutputType = "np") -> tuple[str, ...]:
