@@ -31,7 +31,8 @@ def qk_norm_rope(
               y_a = n_a \cos\varphi_j - n_b \sin\varphi_j,\quad
               y_b = n_b \cos\varphi_j + n_a \sin\varphi_j
 
-    where pair j, (a, b), is channels (j, j + D/2) in layout "half" and (2j, 2j + 1) in layout "interleaved".
+    where (a, b), pair j, is channels (j, j + D/2) in layout "half" and (2j, 2j + 1) in layout
+    "interleaved".
 
     Args:
         q: [B, L, N, D], any floating dtype; any strides.
