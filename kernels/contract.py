@@ -48,6 +48,11 @@ def check_tensors(op: str, **tensors: Tensor | None) -> None:
             )
 
 
+def autocast_is_on(device: torch.device) -> bool:
+    """Whether autocast is on for a device; never for one that knows none (meta)."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
 def check_same_dtype(op: str, **tensors: Tensor) -> None:
     """Raise TypeError unless all arguments have one dtype."""
     (first_name, first), *rest = tensors.items()

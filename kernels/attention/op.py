@@ -52,7 +52,7 @@ def _prepare(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         )
     contract.check_shape(_NAME, "k", k, (q.shape[0], k.shape[1], q.shape[2], q.shape[3]))
     contract.check_shape(_NAME, "v", v, tuple(k.shape))
-    if not torch.is_autocast_enabled(q.device.type):
+    if not contract.autocast_is_on(q.device):
         contract.check_same_dtype(_NAME, q=q, k=k, v=v)
     return q, k, v
 

@@ -75,7 +75,7 @@ def _prepare(
         )
     if bias is not None:
         contract.check_shape(_NAME, "bias", bias, (weight.shape[0],))
-    if not torch.is_autocast_enabled(x.device.type):
+    if not contract.autocast_is_on(x.device):
         contract.check_same_dtype(_NAME, x=x, weight=weight, bias=weight if bias is None else bias)
     if len(stride) != 3 or any(step < 1 for step in stride):
         raise ValueError(f"{_NAME}: stride must be three numbers of at least 1, got {list(stride)}")

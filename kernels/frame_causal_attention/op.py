@@ -55,7 +55,7 @@ def _prepare(q: Tensor, k: Tensor, v: Tensor, num_frames: int) -> tuple[Any, ...
         raise ValueError(
             f"{_NAME}: {q.shape[1]} tokens cannot be split into {num_frames} equal frames"
         )
-    if not torch.is_autocast_enabled(q.device.type):
+    if not contract.autocast_is_on(q.device):
         contract.check_same_dtype(_NAME, q=q, k=k, v=v)
     return q, k, v, num_frames
 
