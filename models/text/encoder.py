@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..checkpoint import CheckpointError
@@ -75,7 +76,7 @@ class TextEncoder(nn.Module):
         try:
             network = cls._load_network(path, dtype)
             tokenizer = cls._load_tokenizer(path)
-        except (OSError, ValueError, ImportError, RuntimeError) as error:
+        except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise CheckpointError(f"{path} holds no complete {cls.__name__}: {reason}") from error
         # A second cast: transformers keeps a few layers of T5 in fp32, the original does not.
