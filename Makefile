@@ -8,7 +8,7 @@ ARGS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check --no-input -q
+PIP := $(PY) -m pip --disable-pip-version-check --no-input -qq
 NATIVE := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f -not -path 'csrc/tests/*')
 
 .DEFAULT_GOAL := help

@@ -24,6 +24,25 @@ def group_norm_silu_cpu(
     dtype: int,
     affine_dtype: int,
 ) -> None: ...
+def group_norm_silu_backward_cpu(
+    grad: int,
+    x: int,
+    weight: int,
+    bias: int,
+    mean: int,
+    rstd: int,
+    dx: int,
+    dweight: int,
+    dbias: int,
+    batch: int,
+    channels: int,
+    spatial: int,
+    groups: int,
+    silu: bool,
+    channels_last: bool,
+    dtype: int,
+    affine_dtype: int,
+) -> None: ...
 
 # The CUDA functions exist where HAS_CUDA is true.
 def group_norm_silu_cuda_workspace(

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "core/check.h"
-#include "core/half.h"
 #include "core/parallel.h"
+#include "cpu/dispatch.h"
 #include "simd/vec.h"
 
 // What the instruction sets share: types and the arithmetic that is not worth a vector.
@@ -39,13 +39,6 @@ struct ChunkLayout {
   std::int64_t chunk_size;  // of every chunk but the last
   std::int64_t group_size;
 };
-
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-inline float affine_value(const void* values, DType dtype, std::int64_t i) {
-  return dtype == DType::kBFloat16 ? to_float(static_cast<const BFloat16*>(values)[i])
-                                   : static_cast<const float*>(values)[i];
-}
 
 // Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances.
 inline Moments combined(const Moments* moments, const ChunkLayout& layout) {
@@ -82,9 +75,9 @@ inline std::vector<Affine> fold(const GroupNormSiluParams& p, const std::vector<
       p.mean[b * p.groups + g] = mean;
       p.rstd[b * p.groups + g] = static_cast<float>(inverse);
       for (std::int64_t c = g * width; c < (g + 1) * width; ++c) {
-        const double scale = inverse * affine_value(p.weight, p.affine_dtype, c);
-        const double shift = affine_value(p.bias, p.affine_dtype, c) -
-                             (group.mean - static_cast<double>(mean)) * scale;
+        const double scale = inverse * value_at(p.weight, p.affine_dtype, c);
+        const double shift =
+            value_at(p.bias, p.affine_dtype, c) - (group.mean - static_cast<double>(mean)) * scale;
         affine.push_back({mean, static_cast<float>(scale), static_cast<float>(shift)});
       }
     }
@@ -123,14 +116,7 @@ inline std::vector<Affine> fold(const GroupNormSiluParams& p, const std::vector<
 namespace osf {
 namespace {
 
-bool is_cpu_dtype(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kBFloat16; }
-
-struct IsaRow {
-  Isa isa;
-  void (*run)(const GroupNormSiluParams&);
-};
-
-constexpr IsaRow kTable[] = {
+constexpr IsaRow<GroupNormSiluParams> kTable[] = {
     {Isa::kScalar, group_norm_silu::scalar::run},
 #if OSF_X86
     {Isa::kAvx2, group_norm_silu::avx2::run},
@@ -150,12 +136,8 @@ void group_norm_silu_cpu(const GroupNormSiluParams& p, Isa isa) {
   check(is_cpu_dtype(p.affine_dtype),
         "group_norm_silu: weight and bias must be float32 or bfloat16, not ",
         dtype_name(p.affine_dtype));
-  check(isa_supported(isa), "group_norm_silu: this processor does not have ", isa_name(isa));
   if (p.batch == 0 || p.spatial == 0) return;
-  for (const IsaRow& row : kTable) {
-    if (row.isa == isa) return row.run(p);
-  }
-  check(false, "group_norm_silu: no kernel for ", isa_name(isa));
+  run_on(isa, kTable, p, "group_norm_silu");
 }
 
 void group_norm_silu_cpu(const GroupNormSiluParams& p) { group_norm_silu_cpu(p, selected_isa()); }

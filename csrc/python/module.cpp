@@ -12,6 +12,7 @@
 #include "core/cpu_features.h"
 #include "core/tensor.h"
 #include "cpu/group_norm_silu.h"
+#include "cpu/group_norm_silu_backward.h"
 #ifdef OSF_HAS_CUDA
 #include "cuda/common/error.h"
 #include "cuda/group_norm_silu.h"
@@ -57,6 +58,34 @@ void group_norm_silu_cpu(Args... args) {
   const auto params = group_norm_silu_params<osf::GroupNormSiluParams>(args...);
   const py::gil_scoped_release release;
   osf::group_norm_silu_cpu(params);
+}
+
+void group_norm_silu_backward_cpu(std::uintptr_t grad, std::uintptr_t x, std::uintptr_t weight,
+                                  std::uintptr_t bias, std::uintptr_t mean, std::uintptr_t rstd,
+                                  std::uintptr_t dx, std::uintptr_t dweight, std::uintptr_t dbias,
+                                  std::int64_t batch, std::int64_t channels, std::int64_t spatial,
+                                  std::int64_t groups, bool silu, bool channels_last,
+                                  std::int32_t dtype, std::int32_t affine_dtype) {
+  osf::GroupNormSiluBackwardParams params{};
+  params.grad = pointer<const void>(grad);
+  params.x = pointer<const void>(x);
+  params.weight = pointer<const void>(weight);
+  params.bias = pointer<const void>(bias);
+  params.mean = pointer<const float>(mean);
+  params.rstd = pointer<const float>(rstd);
+  params.dx = pointer<void>(dx);
+  params.dweight = pointer<float>(dweight);
+  params.dbias = pointer<float>(dbias);
+  params.batch = batch;
+  params.channels = channels;
+  params.spatial = spatial;
+  params.groups = groups;
+  params.silu = silu;
+  params.channels_last = channels_last;
+  params.dtype = static_cast<osf::DType>(dtype);
+  params.affine_dtype = static_cast<osf::DType>(affine_dtype);
+  const py::gil_scoped_release release;
+  osf::group_norm_silu_backward_cpu(params);
 }
 
 #ifdef OSF_HAS_CUDA
@@ -118,6 +147,12 @@ PYBIND11_MODULE(_C, m) {
       "Names of the instruction sets this processor runs, from scalar upwards.");
   m.def("group_norm_silu_cpu", &group_norm_silu_cpu<OSF_GROUP_NORM_SILU_TYPES>,
         OSF_GROUP_NORM_SILU_ARGS);
+
+  m.def("group_norm_silu_backward_cpu", &group_norm_silu_backward_cpu, py::arg("grad"),
+        py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("mean"), py::arg("rstd"),
+        py::arg("dx"), py::arg("dweight"), py::arg("dbias"), py::arg("batch"), py::arg("channels"),
+        py::arg("spatial"), py::arg("groups"), py::arg("silu"), py::arg("channels_last"),
+        py::arg("dtype"), py::arg("affine_dtype"));
 
 #ifdef OSF_HAS_CUDA
   m.attr("HAS_CUDA") = true;

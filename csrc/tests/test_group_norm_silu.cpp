@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <limits>
 #include <random>
@@ -16,6 +15,7 @@
 #include "core/half.h"
 #include "core/parallel.h"
 #include "cpu/group_norm_silu.h"
+#include "tests/testing.h"
 
 namespace {
 
@@ -23,15 +23,10 @@ using osf::BFloat16;
 using osf::DType;
 using osf::GroupNormSiluParams;
 using osf::Isa;
-
-int failures = 0;
-
-void expect(bool condition, const std::string& what) {
-  if (!condition) {
-    std::printf("FAILED: %s\n", what.c_str());
-    ++failures;
-  }
-}
+using osf::testing::at;
+using osf::testing::expect;
+using osf::testing::rounded;
+using osf::testing::widened;
 
 struct Case {
   std::int64_t batch, channels, spatial, groups;
@@ -45,8 +40,6 @@ std::string describe(const Case& c, bool channels_last, bool half) {
          std::to_string(c.offset) + (c.silu ? " silu" : "") +
          (channels_last ? " channels_last" : " contiguous") + (half ? " bfloat16" : " float32");
 }
-
-std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 // The definition, in double, on the values as the kernel sees them.
 std::vector<double> exact(const Case& c, bool channels_last, const std::vector<float>& x,
@@ -79,20 +72,6 @@ std::vector<double> exact(const Case& c, bool channels_last, const std::vector<f
     }
   }
   return y;
-}
-
-template <class T>
-std::vector<T> rounded(const std::vector<float>& values) {
-  std::vector<T> out(values.size());
-  for (std::size_t i = 0; i < values.size(); ++i) osf::from_float(values[i], &out[i]);
-  return out;
-}
-
-template <class T>
-std::vector<float> widened(const std::vector<T>& values) {
-  std::vector<float> out(values.size());
-  for (std::size_t i = 0; i < values.size(); ++i) out[i] = osf::to_float(values[i]);
-  return out;
 }
 
 template <class T>
@@ -217,37 +196,23 @@ void refusals(Isa isa) {
   unsetenv("OPENSORA_FAST_CPU_ISA");
 }
 
+void all(Isa isa) {
+  const Case cases[] = {
+      {1, 4, 1, 4, 0.0f, true},     {2, 6, 5, 3, 0.0f, true},         {1, 32, 63, 32, 3.0f, true},
+      {3, 17, 19, 1, 0.0f, false},  {1, 64, 1031, 32, 0.0f, true},    {1, 128, 640, 2, -2.0f, true},
+      {1, 2, 12345, 1, 0.0f, true}, {2, 96, 257, 32, 1000.0f, false}, {0, 4, 7, 2, 0.0f, true},
+      {2, 4, 0, 2, 0.0f, true},
+  };
+  for (const Case& c : cases) {
+    for (const bool channels_last : {false, true}) {
+      run_case<float>(c, channels_last, isa);
+      run_case<BFloat16>(c, channels_last, isa);
+    }
+  }
+  extremes(isa);
+  refusals(isa);
+}
+
 }  // namespace
 
-int main(int argc, char** argv) {
-  const std::string name = argc == 2 ? argv[1] : "";
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
-    if (name != osf::isa_name(isa)) continue;
-    if (!osf::isa_supported(isa)) {
-      std::printf("skipped: this processor does not have %s\n", name.c_str());
-      return 77;
-    }
-#ifdef _OPENMP
-    omp_set_num_threads(1);
-#endif
-    const Case cases[] = {
-        {1, 4, 1, 4, 0.0f, true},      {2, 6, 5, 3, 0.0f, true},
-        {1, 32, 63, 32, 3.0f, true},   {3, 17, 19, 1, 0.0f, false},
-        {1, 64, 1031, 32, 0.0f, true}, {1, 128, 640, 2, -2.0f, true},
-        {1, 2, 12345, 1, 0.0f, true},  {2, 96, 257, 32, 1000.0f, false},
-        {0, 4, 7, 2, 0.0f, true},      {2, 4, 0, 2, 0.0f, true},
-    };
-    for (const Case& c : cases) {
-      for (const bool channels_last : {false, true}) {
-        run_case<float>(c, channels_last, isa);
-        run_case<BFloat16>(c, channels_last, isa);
-      }
-    }
-    extremes(isa);
-    refusals(isa);
-    std::printf("%s: %s\n", name.c_str(), failures == 0 ? "all passed" : "failed");
-    return failures == 0 ? 0 : 1;
-  }
-  std::printf("usage: test_group_norm_silu scalar|avx2|avx512\n");
-  return 2;
-}
+int main(int argc, char** argv) { return osf::testing::main(argc, argv, all); }

@@ -1,11 +1,14 @@
-"""group_norm_silu in C++ for the CPU: csrc/cpu/group_norm_silu.h states layouts and accuracy."""
+"""group_norm_silu in C++ for the CPU: the headers in csrc/cpu state layouts and accuracy."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
 from .. import native
+from ..contract import layout_of
 from . import _native
 
 VERIFIED = "CPU: x86-64 scalar, AVX2 and AVX-512, 2026-11"
@@ -27,3 +30,49 @@ def forward(
     call = _native.prepare(x, weight, bias, num_groups)
     extension.group_norm_silu_cpu(*call.arguments(num_groups, eps, silu))
     return call.y, call.mean, call.rstd
+
+
+def backward_why_not(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, *_: object
+) -> str | None:
+    """Say why the kernel cannot serve this call, or return None."""
+    if grad.dtype != x.dtype:
+        return f"grad is {grad.dtype}, x is {x.dtype}"
+    if mean.dtype != torch.float32:
+        return f"mean is {mean.dtype}, the kernel takes torch.float32"
+    return why_not(x, weight, bias, 1, 0.0, False)
+
+
+def backward(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    num_groups: int,
+    eps: float,
+    silu: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of x, weight and bias."""
+    extension = native.extension()
+    assert extension is not None, native.NO_EXTENSION
+    layout = layout_of(x)
+    x, grad = x.contiguous(memory_format=layout), grad.contiguous(memory_format=layout)
+    scale, shift, mean, rstd = (tensor.contiguous() for tensor in (weight, bias, mean, rstd))
+    dx = torch.empty_like(x)
+    dscale = weight.new_empty(weight.shape, dtype=torch.float32)
+    dshift = torch.empty_like(dscale)
+    batch, channels, *trailing = x.shape
+    extension.group_norm_silu_backward_cpu(
+        *(tensor.data_ptr() for tensor in (grad, x, scale, shift, mean, rstd, dx, dscale, dshift)),
+        batch=batch,
+        channels=channels,
+        spatial=math.prod(trailing),
+        groups=num_groups,
+        silu=silu,
+        channels_last=layout is torch.channels_last_3d,
+        dtype=native.DTYPE_CODES[x.dtype],
+        affine_dtype=native.DTYPE_CODES[weight.dtype],
+    )
+    return dx, dscale.to(weight.dtype), dshift.to(bias.dtype)

@@ -111,7 +111,10 @@ BACKWARD = Op(
     " int num_groups, float eps, bool silu) -> (Tensor, Tensor, Tensor)",
     reference=reference.backward,
     fake=_fake_backward,
-    backends=[Backend("torch", "any", _torch.backward, _torch.backward_why_not, _torch.VERIFIED)],
+    backends=[
+        Backend("cpu", "cpu", _cpu.backward, _cpu.backward_why_not, _cpu.VERIFIED),
+        Backend("torch", "any", _torch.backward, _torch.backward_why_not, _torch.VERIFIED),
+    ],
 )
 
 FORWARD = Op(

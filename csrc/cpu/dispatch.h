@@ -1,0 +1,44 @@
+// What the kernels for the CPU share around their vectors: the table of instruction sets, the
+// dtypes they take, and small arithmetic.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/check.h"
+#include "core/cpu_features.h"
+#include "core/half.h"
+#include "core/tensor.h"
+
+namespace osf {
+
+inline constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+inline bool is_cpu_dtype(DType dtype) {
+  return dtype == DType::kFloat32 || dtype == DType::kBFloat16;
+}
+
+// One value of a float32 or bfloat16 array, where a vector is not worth it.
+inline float value_at(const void* values, DType dtype, std::int64_t i) {
+  return dtype == DType::kBFloat16 ? to_float(static_cast<const BFloat16*>(values)[i])
+                                   : static_cast<const float*>(values)[i];
+}
+
+// One row of an op's table.
+template <class Params>
+struct IsaRow {
+  Isa isa;
+  void (*run)(const Params&);
+};
+
+// Runs the row of the instruction set; ends in an error, never in silence.
+template <class Params, std::size_t kRows>
+void run_on(Isa isa, const IsaRow<Params> (&table)[kRows], const Params& params, const char* op) {
+  check(isa_supported(isa), op, ": this processor does not have ", isa_name(isa));
+  for (const IsaRow<Params>& row : table) {
+    if (row.isa == isa) return row.run(params);
+  }
+  check(false, op, ": no kernel for ", isa_name(isa));
+}
+
+}  // namespace osf
