@@ -18,7 +18,7 @@ from torch import Tensor
 from ..registry import Backend, current_backend
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-MIN_CAPABILITY = (8, 0)
+MIN_CAPABILITY = 80
 
 
 @functools.cache
@@ -34,8 +34,12 @@ def interpreted() -> bool:
 
 
 @functools.cache
-def _capability(device: torch.device) -> tuple[int, int]:
-    return torch.cuda.get_device_capability(device)
+def capability(device: torch.device) -> int:
+    """Return the compute capability times ten; the interpreter has every form, as 90 has."""
+    if device.type != "cuda":
+        return 90
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
 
 
 def triton_why_not(*tensors: Tensor) -> str | None:
@@ -55,9 +59,9 @@ def triton_why_not(*tensors: Tensor) -> str | None:
             return "Triton's interpreter is for tests: it runs only where 'triton' is forced"
     elif device.type != "cuda":
         return f"Triton does not run on {device.type} tensors"
-    elif _capability(device) < MIN_CAPABILITY:
-        found = ".".join(map(str, _capability(device)))
-        return f"needs compute capability 8.0, this device has {found}"
+    elif capability(device) < MIN_CAPABILITY:
+        found = capability(device) / 10
+        return f"needs compute capability {MIN_CAPABILITY / 10}, this device has {found}"
     if not triton_installed():
         return "triton is not installed"
     for tensor in tensors:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from .launch import Launch
 
@@ -138,6 +139,9 @@ def _specialise(value: Any) -> tuple[str, bool]:
     """Type of a run-time argument, and whether it is a multiple of 16; 1 becomes a constant."""
     if isinstance(value, torch.Tensor):
         return _POINTER_TYPES[value.dtype], True
+    if isinstance(value, TensorDescriptor):
+        element = _POINTER_TYPES[value.base.dtype].removeprefix("*")
+        return f"tensordesc<{element}{list(value.block_shape)}>", False
     if isinstance(value, float):
         return "fp32", False
     if not isinstance(value, int) or isinstance(value, bool):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 
 from .. import contract
+from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _torch, reference
+from . import _torch, launch, reference
 
 _NAME = "frame_causal_attention"
 
@@ -102,6 +102,7 @@ FORWARD = Op(
     reference=reference.forward,
     fake=_fake,
     backends=[
+        triton_backend(__package__, "forward", launch.why_not),
         Backend("torch", "cuda", _torch.cuda_forward, _torch.cuda_why_not),
         Backend("torch", "cpu", _torch.forward, _torch.why_not, _torch.CPU_VERIFIED),
     ],

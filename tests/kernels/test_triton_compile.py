@@ -19,12 +19,13 @@ if os.environ.get("TRITON_INTERPRET"):
 from opensora_fast.kernels.common._triton import plan_sum_partials
 from opensora_fast.kernels.common.compile import compile_launch
 from opensora_fast.kernels.common.launch import Launch
+from opensora_fast.kernels.frame_causal_attention import _triton as frame_causal_attention
+from opensora_fast.kernels.frame_causal_attention import launch as frame_causal_attention_launch
 from opensora_fast.kernels.layer_norm_modulate import _triton as layer_norm_modulate
 from opensora_fast.kernels.layer_norm_modulate import launch as layer_norm_modulate_launch
 from opensora_fast.kernels.qk_norm_rope import _triton as qk_norm_rope
 from opensora_fast.kernels.qk_norm_rope import launch as qk_norm_rope_launch
 
-ARCHITECTURES = (80, 90, 100)
 NUM_SMS = {80: 108, 90: 132, 100: 148}
 WIDTHS = (64, 3072, 8192)  # many rows a tile, the released transformer, the widest
 HEAD_DIMS = (128, 256)  # the released transformer, the largest
@@ -65,22 +66,40 @@ def plan_qk_norm_rope(
     return qk_norm_rope.plan_backward(q, q, *inputs, q, q, partial, config)
 
 
-def launches(num_sms: int) -> Iterator[Launch]:
+def plan_frame_causal_attention(
+    head_dim: int, describable: bool, capability: int, dtype: torch.dtype = torch.bfloat16
+) -> Launch:
+    per_frame = 9216  # a latent frame of 96 x 96
+    q, lse = meta(33 * per_frame, head_dim, dtype=dtype), meta(33 * per_frame, dtype=torch.float32)
+    problem = frame_causal_attention_launch.Problem(
+        head_dim=head_dim, half_precision=dtype.itemsize == 2, describable=describable
+    )
+    config = frame_causal_attention_launch.pick(problem, capability)
+    return frame_causal_attention.plan_forward(q, q, q, 33, q, lse, config)
+
+
+def launches(capability: int) -> Iterator[Launch]:
+    num_sms = NUM_SMS[capability]
     for backward in (False, True):
         for width in WIDTHS:
             yield plan_layer_norm_modulate(width, backward, num_sms)
         for head_dim in HEAD_DIMS:
             for layout in ("half", "interleaved"):
                 yield plan_qk_norm_rope(head_dim, layout, backward, num_sms)
+    # The released VAE's head, once by descriptors where there are any and once by pointers.
+    for describable in (True, False):
+        yield plan_frame_causal_attention(512, describable, capability)
     partial = meta(2, 1, 4 * num_sms, 3072, dtype=torch.float32)
     yield plan_sum_partials(partial, meta(1, 3072), meta(1, 3072))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("capability", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "capability",
+    [pytest.param(80, marks=pytest.mark.slow), 90, pytest.param(100, marks=pytest.mark.slow)],
+)
 def test_every_kernel_fits_the_device(capability: int) -> None:
     complaints = []
-    for launch in launches(NUM_SMS[capability]):
+    for launch in launches(capability):
         resources = compile_launch(launch, capability)
         complaints += [f"{c} ({dict(launch.constants)})" for c in resources.complaints()]
     assert not complaints, "\n".join(complaints)
@@ -91,10 +110,11 @@ def test_every_kernel_fits_the_device(capability: int) -> None:
     [
         plan_layer_norm_modulate(8192, True, 132, torch.float32),
         plan_qk_norm_rope(256, "interleaved", True, 132, torch.float32),
+        plan_frame_causal_attention(128, True, 90, torch.float32),
     ],
-    ids=["layer_norm_modulate", "qk_norm_rope"],
+    ids=["layer_norm_modulate", "qk_norm_rope", "frame_causal_attention"],
 )
-def test_the_widest_fp32_backward_fits_the_device(launch: Launch) -> None:
+def test_the_widest_fp32_kernel_fits_the_device(launch: Launch) -> None:
     assert compile_launch(launch, 90).complaints() == []
 
 
@@ -103,6 +123,11 @@ def test_dense_half_precision_rows_are_read_16_bytes_at_a_time() -> None:
     assert "ld.global.v4" in compile_launch(launch, 90).ptx
     launch = plan_qk_norm_rope(128, "interleaved", False, 132)
     assert "ld.global.v4" in compile_launch(launch, 90).ptx
+
+
+def test_hopper_attention_uses_its_tensor_cores_and_bulk_copies() -> None:
+    ptx = compile_launch(plan_frame_causal_attention(512, True, 90), 90).ptx
+    assert "wgmma.mma_async" in ptx and "cp.async.bulk.tensor" in ptx
 
 
 def test_a_kernel_that_does_not_fit_is_reported() -> None:

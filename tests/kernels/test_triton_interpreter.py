@@ -19,10 +19,11 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from opensora_fast.kernels import layer_norm_modulate, qk_norm_rope
+from opensora_fast.kernels import frame_causal_attention, layer_norm_modulate, qk_norm_rope
 from opensora_fast.kernels.common.launch import multiprocessors
+from opensora_fast.kernels.frame_causal_attention.launch import describable
 from opensora_fast.kernels.layer_norm_modulate import launch
-from opensora_fast.kernels.registry import explain, use_backend
+from opensora_fast.kernels.registry import OPS, explain, use_backend
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -97,7 +98,8 @@ def run(
         outputs = op(*inputs, *rest)
         outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
         grads = [noise(*y.shape, dtype=y.dtype, seed=90 + i) for i, y in enumerate(outputs)]
-        return [*(y.detach() for y in outputs), *torch.autograd.grad(outputs, wanted, grads)]
+        found = torch.autograd.grad(outputs, wanted, grads) if wanted else ()
+        return [*(y.detach() for y in outputs), *found]
 
 
 def assert_agrees(
@@ -193,6 +195,35 @@ class TestInTheInterpreter:
         angle = noise(2, 6, 9, dtype=torch.float32, seed=2).transpose(1, 2)
         inputs = (q, k, weight, weight, angle.cos(), angle.sin())
         assert_agrees(qk_norm_rope, inputs, (layout,), num_differentiable=4)
+
+    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+    @pytest.mark.parametrize(
+        ("batch", "frames", "per_frame", "head_dim"),
+        [(2, 3, 21, 64), (1, 1, 1, 8), (1, 2, 70, 24), (1, 4, 5, 7), (1, 1, 3, 1), (0, 1, 2, 8)],
+    )
+    def test_frame_causal_attention(
+        self, batch: int, frames: int, per_frame: int, head_dim: int, dtype: torch.dtype
+    ) -> None:
+        q, k, v = (
+            noise(batch, frames * per_frame, head_dim, dtype=dtype, seed=s) for s in range(3)
+        )
+        assert_agrees(frame_causal_attention, (q, k, v), (frames,), num_differentiable=0)
+
+    def test_frame_causal_attention_reads_strided_inputs(self) -> None:
+        fused = noise(2, 12, 3, 16, dtype=torch.float16, seed=0)
+        q = noise(2, 16, 12, dtype=torch.float16, seed=1).transpose(1, 2)
+        k, v = fused[:, :, 1], fused[:, :, 2]
+        assert not describable(q) and describable(k)
+        assert_agrees(frame_causal_attention, (q, k, v), (4,), num_differentiable=0)
+        assert_agrees(frame_causal_attention, (k, k, v), (4,), num_differentiable=0)
+
+    def test_frame_causal_attention_returns_the_log_sum_exp(self) -> None:
+        q, k, v = (noise(1, 12, 8, dtype=torch.float32, seed=s) for s in range(3))
+        results = []
+        for backend in ("triton", "reference"):
+            with use_backend(backend):
+                results.append(OPS["frame_causal_attention"](q, k, v, 3)[1])
+        torch.testing.assert_close(*results)
 
     def test_the_interpreter_runs_only_when_forced(self) -> None:
         x, shift = torch.zeros(1, 2, 4), torch.zeros(1, 4)
