@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from ..checkpoint import CheckpointError
 
+_TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "vocab.json")
+
 EncoderT = TypeVar("EncoderT", bound="TextEncoder")
 
 
@@ -136,6 +138,9 @@ class TextEncoder(nn.Module):
     @classmethod
     def _load_tokenizer(cls, folder: Path) -> Any:
         """The tokenizer in the folder."""
+        # Without files, transformers would make up a tokenizer with next to no vocabulary.
+        if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+            raise OSError(f"none of {', '.join(_TOKENIZER_FILES)} is there")
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
