@@ -129,7 +129,8 @@ def decode_video(vae: HunyuanVAE, stored: VideoLatents, index: int = 0) -> Video
     """
     z = stored.latents[index : index + 1]
     size = stored.num_frames, stored.height, stored.width
-    expected = (1, vae.z_channels, *vae.latent_size(*size))
+    padded_frames = size[0] + (1 - size[0]) % vae.time_compression_ratio
+    expected = (1, vae.z_channels, *vae.latent_size(padded_frames, *size[1:]))
     if tuple(z.shape) != expected:
         raise ValueError(
             f"the latents {list(z.shape)} do not fit this model, which makes {list(expected)} "

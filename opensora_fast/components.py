@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -68,7 +69,10 @@ class PipelineIndex:
         if not isinstance(max_length, int) or max_length < 1:
             raise self._faulty(f"{name}.max_length must be a positive number, got {max_length!r}")
         encoder = {"t5": T5Encoder, "clip": CLIPEncoder}[name]
-        return encoder.from_pretrained(folder, device=device, dtype=dtype, max_length=max_length)
+        with _quiet_transformers():
+            return encoder.from_pretrained(
+                folder, device=device, dtype=dtype, max_length=max_length
+            )
 
     def _load_model(self, name: str, device: torch.device, dtype: torch.dtype) -> Any:
         part = self._part(name)
@@ -132,6 +136,20 @@ def read_index(source: str | Path) -> PipelineIndex:
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path} is faulty: defaults: {error}") from None
     return PipelineIndex(folder, index, defaults, bool(index.get("prompt_suffix", False)))
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep transformers from drawing progress bars of its own."""
+    from transformers.utils import logging
+
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()
 
 
 def _find_folder(source: str | Path) -> Path:

@@ -23,12 +23,10 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 def run(app: typer.Typer, argv: Sequence[str] | None) -> int:
     """Run a Typer application and turn what it raises into an exit status."""
-    _let_termination_clean_up()
     try:
-        app(args=None if argv is None else list(argv), standalone_mode=False)
+        status = app(args=None if argv is None else list(argv), standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        print("\ninterrupted: no partial file was left", file=sys.stderr)
-        return INTERRUPTED
+        status = INTERRUPTED
     except typer.Exit as stop:
         return stop.exit_code
     except BrokenPipeError:
@@ -41,7 +39,10 @@ def run(app: typer.Typer, argv: Sequence[str] | None) -> int:
             raise
         print(f"error: {sentence}", file=sys.stderr)
         return USAGE_ERROR
-    return 0
+    if status == INTERRUPTED:
+        print("\ninterrupted: no partial file was left", file=sys.stderr)
+    # Typer turns Ctrl-C and typer.Exit into a number itself, depending on its version.
+    return status if isinstance(status, int) else 0
 
 
 def users_mistake(error: BaseException) -> str | None:
@@ -78,7 +79,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split()) or "no reason was given"
 
 
-def _let_termination_clean_up() -> None:
+def let_termination_clean_up() -> None:
     """Let SIGTERM unwind the stack as Ctrl-C does, so that temporary files are removed."""
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
