@@ -25,10 +25,10 @@ def forward(
     x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, eps: float, silu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return y, and each group's mean and 1/std in fp32."""
-    extension = native.extension()
-    assert extension is not None, native.NO_EXTENSION
+    from opensora_fast import _C
+
     call = _native.prepare(x, weight, bias, num_groups)
-    extension.group_norm_silu_cpu(*call.arguments(num_groups, eps, silu))
+    _C.group_norm_silu_cpu(*call.arguments(num_groups, eps, silu))
     return call.y, call.mean, call.rstd
 
 
@@ -55,8 +55,8 @@ def backward(
     silu: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of x, weight and bias."""
-    extension = native.extension()
-    assert extension is not None, native.NO_EXTENSION
+    from opensora_fast import _C
+
     layout = layout_of(x)
     x, grad = x.contiguous(memory_format=layout), grad.contiguous(memory_format=layout)
     scale, shift, mean, rstd = (tensor.contiguous() for tensor in (weight, bias, mean, rstd))
@@ -64,8 +64,16 @@ def backward(
     dscale = weight.new_empty(weight.shape, dtype=torch.float32)
     dshift = torch.empty_like(dscale)
     batch, channels, *trailing = x.shape
-    extension.group_norm_silu_backward_cpu(
-        *(tensor.data_ptr() for tensor in (grad, x, scale, shift, mean, rstd, dx, dscale, dshift)),
+    _C.group_norm_silu_backward_cpu(
+        grad=grad.data_ptr(),
+        x=x.data_ptr(),
+        weight=scale.data_ptr(),
+        bias=shift.data_ptr(),
+        mean=mean.data_ptr(),
+        rstd=rstd.data_ptr(),
+        dx=dx.data_ptr(),
+        dweight=dscale.data_ptr(),
+        dbias=dshift.data_ptr(),
         batch=batch,
         channels=channels,
         spatial=math.prod(trailing),

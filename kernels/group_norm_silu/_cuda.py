@@ -41,13 +41,13 @@ def forward(
     x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, eps: float, silu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return y, and each group's mean and 1/std in fp32."""
-    extension = native.extension()
-    assert extension is not None, native.NO_EXTENSION
+    from opensora_fast import _C
+
     call = _native.prepare(x, weight, bias, num_groups)
     arguments = call.arguments(num_groups, eps, silu)
-    size = extension.group_norm_silu_cuda_workspace(*arguments)
+    size = _C.group_norm_silu_cuda_workspace(*arguments)
     with torch.cuda.device(x.device):
         workspace = torch.empty(size, dtype=torch.uint8, device=x.device)
         stream = torch.cuda.current_stream().cuda_stream
-        extension.group_norm_silu_cuda(workspace.data_ptr(), stream, *arguments)
+        _C.group_norm_silu_cuda(workspace.data_ptr(), stream, *arguments)
     return call.y, call.mean, call.rstd
