@@ -50,7 +50,7 @@ def backward(
     dx = fold(dpadded, x.shape, weight.shape[2:], pad_mode).to(x.dtype)
     return (
         dx.contiguous(memory_format=layout_of(x)) if needs[0] else x.new_empty(0),
-        dweight.to(weight.dtype) if needs[1] else x.new_empty(0),
+        dweight.to(weight.dtype).contiguous() if needs[1] else x.new_empty(0),
         dy.sum((0, 2, 3, 4)).to(weight.dtype) if needs[2] else x.new_empty(0),
     )
 

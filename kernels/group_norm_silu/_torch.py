@@ -61,7 +61,7 @@ def backward(
     if silu:
         z, _, _ = _normalise(x, weight, bias, num_groups, eps)
         grad = aten.silu_backward(grad, z)
-    scale = weight.to(mean.dtype)
+    scale = _dense(weight, x.dtype)
     batch, channels = x.shape[:2]
     dx, dweight, dbias = aten.native_group_norm_backward(
         grad,
@@ -86,12 +86,17 @@ def _library_input(x: Tensor) -> Tensor:
     return x.to(wide(x.dtype)) if x.is_cuda else x
 
 
+def _dense(parameter: Tensor, dtype: torch.dtype) -> Tensor:
+    # The library reads its parameters as if they were contiguous, whatever their strides.
+    return parameter.to(wide(dtype)).contiguous()
+
+
 def _normalise(
     x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     batch, channels = x.shape[:2]
     x = x.contiguous(memory_format=layout_of(x))
-    scale, shift = weight.to(wide(x.dtype)), bias.to(wide(x.dtype))
+    scale, shift = _dense(weight, x.dtype), _dense(bias, x.dtype)
     size = x.numel() // (batch * channels)
     z, mean, rstd = aten.native_group_norm(x, scale, shift, batch, channels, size, num_groups, eps)
     return z, mean, rstd

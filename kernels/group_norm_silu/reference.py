@@ -39,7 +39,7 @@ def backward(
         z = _affine(normed, x, weight, bias)
         s = torch.sigmoid(z)
         dz = dz * s * (1 + z * (1 - s))
-    dz = dz.reshape(x.shape[0], x.shape[1], -1)
+    dz = dz.reshape(*x.shape[:2], x.numel() // max(1, x.shape[0] * x.shape[1]))
     over = (0, 2)
     dweight = (dz * normed.reshape(dz.shape)).sum(over)
     dbias = dz.sum(over)

@@ -19,10 +19,11 @@ def forward(x: Tensor, scale: Sequence[int]) -> Tensor:
 
 def backward(grad: Tensor, scale: Sequence[int]) -> Tensor:
     """Return the gradient of x: the sum over each pixel's copies."""
-    batch, channels, _, height, width = grad.shape
+    batch, channels, frames, height, width = grad.shape
     rows, columns = height // scale[1], width // scale[2]
-    dy = grad.to(wide(grad.dtype)).reshape(batch, channels, -1, rows, scale[1], columns, scale[2])
-    dy = dy.sum((4, 6))
-    rest = dy[:, :, 1:].reshape(batch, channels, -1, scale[0], rows, columns).sum(3)
+    dy = grad.to(wide(grad.dtype))
+    dy = dy.reshape(batch, channels, frames, rows, scale[1], columns, scale[2]).sum((4, 6))
+    rest = dy[:, :, 1:].reshape(batch, channels, (frames - 1) // scale[0], scale[0], rows, columns)
+    rest = rest.sum(3)
     dx = torch.cat((dy[:, :, :1], rest), dim=2)
     return dx.to(grad.dtype).contiguous(memory_format=layout_of(grad))

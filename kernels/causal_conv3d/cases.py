@@ -1,0 +1,116 @@
+"""Cases of causal_conv3d: small ones to check, the HunyuanVAE's to measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..inputs import Draw, elements
+from .reference import output_shape
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """One problem: x is [batch, channels, *size], weight [out_channels, channels, *kernel]."""
+
+    name: str
+    batch: int = 1
+    channels: int
+    out_channels: int
+    size: tuple[int, int, int]
+    kernel: tuple[int, int, int] = (3, 3, 3)
+    stride: tuple[int, int, int] = (1, 1, 1)
+    pad_mode: str = "replicate"
+    bias: bool = True
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Shape of x."""
+        return (self.batch, self.channels, *self.size)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weight."""
+        return (self.out_channels, self.channels, *self.kernel)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        """Shape of the output."""
+        return output_shape(self.x_shape, self.weight_shape, self.stride, self.pad_mode)
+
+
+CHECK = (
+    Case(name="replicate", batch=2, channels=5, out_channels=7, size=(3, 5, 7)),
+    Case(name="strided", channels=4, out_channels=3, size=(5, 7, 6), stride=(2, 2, 2)),
+    Case(name="zeros", channels=8, out_channels=8, size=(4, 3, 5), pad_mode="zeros", bias=False),
+    Case(
+        name="valid", channels=3, out_channels=2, size=(4, 5, 3), stride=(2, 1, 3), pad_mode="valid"
+    ),
+    Case(name="pointwise", batch=2, channels=6, out_channels=4, size=(3, 2, 5), kernel=(1, 1, 1)),
+    Case(name="image", channels=4, out_channels=6, size=(1, 4, 6), stride=(2, 2, 2)),
+    Case(name="image-zeros", channels=4, out_channels=2, size=(1, 3, 3), pad_mode="zeros"),
+    Case(name="column", channels=16, out_channels=16, size=(2, 3, 1)),
+    Case(name="oblong-kernel", channels=2, out_channels=3, size=(2, 4, 3), kernel=(2, 1, 5)),
+    Case(name="ones", channels=1, out_channels=1, size=(1, 1, 1)),
+    Case(name="empty", batch=0, channels=3, out_channels=2, size=(2, 3, 3)),
+)
+
+# The HunyuanVAE on 129 frames, 192x336 ("256px") and 576x1024 ("768px"), by tiles of 256 pixels.
+BENCH = (
+    Case(name="cpu.block", channels=128, out_channels=128, size=(5, 64, 64)),
+    Case(name="256px.decode.conv_in", channels=16, out_channels=512, size=(33, 24, 32)),
+    Case(name="256px.decode.mid", channels=512, out_channels=512, size=(33, 24, 32)),
+    Case(name="256px.decode.up3", channels=128, out_channels=128, size=(129, 192, 256)),
+    Case(name="768px.encode.conv_in", channels=3, out_channels=128, size=(129, 256, 256)),
+    Case(
+        name="768px.encode.down1",
+        channels=256,
+        out_channels=256,
+        size=(129, 128, 128),
+        stride=(2, 2, 2),
+    ),
+    Case(name="768px.decode.mid", channels=512, out_channels=512, size=(33, 32, 32)),
+    Case(name="768px.decode.up0", channels=512, out_channels=512, size=(33, 64, 64)),
+    Case(name="768px.decode.up1", channels=512, out_channels=512, size=(65, 128, 128)),
+    Case(name="768px.decode.up2", channels=256, out_channels=256, size=(129, 256, 256)),
+    Case(name="768px.decode.up3", channels=256, out_channels=128, size=(129, 256, 256)),
+    Case(
+        name="768px.decode.shortcut",
+        channels=256,
+        out_channels=128,
+        size=(129, 256, 256),
+        kernel=(1, 1, 1),
+    ),
+    Case(name="768px.decode.conv_out", channels=128, out_channels=3, size=(129, 256, 256)),
+)
+
+# 768px decoded without tiles: more than 2**31 elements.
+HUGE = Case(name="768px.untiled", channels=128, out_channels=128, size=(129, 576, 1024))
+
+DIFFERENTIABLE = (0, 1, 2)
+
+
+def make_inputs(
+    case: Case, device: torch.device | str, dtype: torch.dtype, seed: int = 0
+) -> tuple[Any, ...]:
+    """Arguments of causal_conv3d."""
+    draw = Draw(device, dtype, seed)
+    fan_in = elements(case.weight_shape[1:])
+    x = draw.normal(*case.x_shape)
+    weight = draw.normal(*case.weight_shape, std=fan_in**-0.5)
+    bias = draw.normal(case.out_channels) if case.bias else None
+    return x, weight, bias, case.stride, case.pad_mode
+
+
+def flops(case: Case, backward: bool = False) -> int:
+    """Multiplications and additions; the backward is two convolutions of the forward's size."""
+    forward = 2 * elements(case.y_shape) * elements(case.weight_shape[1:])
+    return 2 * forward if backward else forward
+
+
+def bytes(case: Case, itemsize: int = 2, backward: bool = False) -> int:
+    """Least traffic: every input read once, every output written once."""
+    x, weight, y = elements(case.x_shape), elements(case.weight_shape), elements(case.y_shape)
+    return itemsize * (2 * x + 2 * weight + y if backward else x + weight + y)
