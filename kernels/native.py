@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+from types import ModuleType
 from typing import Final
 
 import torch
@@ -20,27 +21,28 @@ DTYPE_CODES: Final = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
 
 @functools.cache
-def why_no_cpu() -> str | None:
-    """Say why the C++ kernels for the CPU cannot run, or return None.
+def extension() -> ModuleType | None:
+    """Return the extension, or None where it was not built.
 
     Raises:
         ImportError: the extension is there and does not load.
     """
     try:
-        importlib.import_module("opensora_fast._C")
+        return importlib.import_module("opensora_fast._C")
     except ModuleNotFoundError as error:
         if error.name != "opensora_fast._C":
             raise
-        return NO_EXTENSION
-    return None
+        return None
 
 
-@functools.cache
+def why_no_cpu() -> str | None:
+    """Say why the C++ kernels for the CPU cannot run, or return None."""
+    return NO_EXTENSION if extension() is None else None
+
+
 def why_no_cuda() -> str | None:
     """Say why the CUDA C++ kernels cannot run, whatever the device; None if they can."""
-    reason = why_no_cpu()
-    if reason is not None:
-        return reason
-    from opensora_fast import _C
-
-    return None if _C.HAS_CUDA else NO_CUDA
+    module = extension()
+    if module is None:
+        return NO_EXTENSION
+    return None if module.HAS_CUDA else NO_CUDA
