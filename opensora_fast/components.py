@@ -34,7 +34,7 @@ _MODEL_CLASSES: dict[str, dict[str, Any]] = {
 }
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _DOWNLOADED = ("*.json", "*.safetensors", "*.model", "*.txt")
-_TINY = Path(__file__).parent / "assets" / "tiny"
+TINY_FOLDER = Path(__file__).parent / "assets" / "tiny"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +154,11 @@ def _quiet_transformers() -> Iterator[None]:
 
 def _find_folder(source: str | Path) -> Path:
     if source == "tiny":
-        if not (_TINY / INDEX_NAME).is_file():
+        if not (TINY_FOLDER / INDEX_NAME).is_file():
             raise FileNotFoundError(
-                f"this installation lacks the tiny model ({_TINY}); `make train-tiny` makes it"
+                f"there is no tiny model in {TINY_FOLDER}: `make train-tiny` makes it"
             )
-        return _TINY
+        return TINY_FOLDER
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder

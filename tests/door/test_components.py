@@ -114,8 +114,8 @@ def test_names_that_lead_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="is a file"):
         read_index(tmp_path / "file")
-    monkeypatch.setattr(components, "_TINY", tmp_path / "tiny")
-    with pytest.raises(FileNotFoundError, match="lacks the tiny model"):
+    monkeypatch.setattr(components, "TINY_FOLDER", tmp_path / "tiny")
+    with pytest.raises(FileNotFoundError, match="no tiny model"):
         read_index("tiny")
 
 
