@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -170,7 +171,11 @@ def _op(name: str, device: str) -> OpReport:
     """Ask the op about a typical call: the first of its bench cases."""
     cases = importlib.import_module(f"opensora_fast.kernels.{name}.cases")
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    explanation = OPS[name].explain(*cases.make_inputs(cases.BENCH[0], device, dtype))
+    report = functools.partial(OpReport, name, device, str(dtype).removeprefix("torch."))
+    try:
+        explanation = OPS[name].explain(*cases.make_inputs(cases.BENCH[0], device, dtype))
+    except ImportError as error:  # the extension is there and does not load
+        return report(None, {"none": f"the op cannot run: {error}"})
     backends = {
         verdict.backend: (
             f"usable; {verdict.verified or 'unverified: never run on real hardware'}"
@@ -179,7 +184,7 @@ def _op(name: str, device: str) -> OpReport:
         )
         for verdict in explanation
     }
-    return OpReport(name, device, str(dtype).removeprefix("torch."), explanation.chosen, backends)
+    return report(explanation.chosen, backends)
 
 
 def _advice() -> tuple[str, ...]:
