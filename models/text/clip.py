@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .encoder import TextEncoder
 
@@ -33,10 +31,7 @@ class CLIPEncoder(TextEncoder):
         return pooled
 
     @classmethod
-    def _load_network(cls, folder: Path, dtype: torch.dtype | None) -> nn.Module:
+    def _network_class(cls) -> Any:
         from transformers import CLIPTextModel
 
-        network: nn.Module = CLIPTextModel.from_pretrained(
-            folder, dtype=dtype or "auto", local_files_only=True
-        )
-        return network
+        return CLIPTextModel

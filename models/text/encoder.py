@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -45,9 +46,10 @@ class TextEncoder(nn.Module):
                 f"{type(self).__name__}: max_length {max_length} is beyond the network's "
                 f"{positions} positions"
             )
-        self.hf_module = hf_module.eval().requires_grad_(False)
+        self.hf_module = hf_module.requires_grad_(False)
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self.eval()
 
     @classmethod
     def from_pretrained(
@@ -76,11 +78,20 @@ class TextEncoder(nn.Module):
         if not path.is_dir():
             raise CheckpointError(f"there is no folder {path} to load a {cls.__name__} from")
         try:
-            network = cls._load_network(path, dtype)
+            with _without_progress_bar():
+                network, report = cls._network_class().from_pretrained(
+                    path, dtype=dtype or "auto", local_files_only=True, output_loading_info=True
+                )
             tokenizer = cls._load_tokenizer(path)
         except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise CheckpointError(f"{path} holds no complete {cls.__name__}: {reason}") from error
+        # transformers fills what a file lacks with random numbers.
+        if report["missing_keys"]:
+            lost = sorted(report["missing_keys"])
+            raise CheckpointError(
+                f"{path} holds no complete {cls.__name__}: {len(lost)} missing, first {lost[0]}"
+            )
         # A second cast: transformers keeps a few layers of T5 in fp32, the original does not.
         network = network.to(device=device, dtype=dtype)
         return cls(network, tokenizer, max_length or cls.default_max_length)
@@ -132,8 +143,8 @@ class TextEncoder(nn.Module):
 
     @classmethod
     @abstractmethod
-    def _load_network(cls, folder: Path, dtype: torch.dtype | None) -> nn.Module:
-        """The network in the folder."""
+    def _network_class(cls) -> Any:
+        """The class of transformers that the network is an instance of."""
 
     @classmethod
     def _load_tokenizer(cls, folder: Path) -> Any:
@@ -144,3 +155,17 @@ class TextEncoder(nn.Module):
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Keep transformers from drawing a bar of its own while it reads weights."""
+    from transformers.utils import logging
+
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            logging.enable_progress_bar()

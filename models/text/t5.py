@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .encoder import TextEncoder
 
@@ -36,19 +35,16 @@ class T5Encoder(TextEncoder):
         return hidden
 
     @classmethod
-    def _load_network(cls, folder: Path, dtype: torch.dtype | None) -> nn.Module:
+    def _network_class(cls) -> Any:
         from transformers import T5EncoderModel
 
-        network: nn.Module = T5EncoderModel.from_pretrained(
-            folder, dtype=dtype or "auto", local_files_only=True
-        )
-        return network
+        return T5EncoderModel
 
     @classmethod
     def _load_tokenizer(cls, folder: Path) -> Any:
         if (folder / "spiece.model").is_file() and not (folder / "tokenizer.json").is_file():
-            from transformers import T5Tokenizer
+            # A folder as the original's: only the SentencePiece model, no tokenizer of its own.
+            from .sentencepiece import build_t5_tokenizer
 
-            # The original asks for the legacy treatment of text behind special tokens.
-            return T5Tokenizer.from_pretrained(folder, legacy=True, local_files_only=True)
+            return build_t5_tokenizer(folder / "spiece.model")
         return super()._load_tokenizer(folder)

@@ -16,6 +16,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+# First of all: with the checkout on sys.path, transformers would take our kernels room for an
+# optional package of its own, until this package has closed that name.
+import opensora_fast  # noqa: F401
+
 GOLDEN = Path(__file__).parent.parent / "golden"
 
 
