@@ -23,6 +23,7 @@ from opensora_fast.kernels import frame_causal_attention, layer_norm_modulate, q
 from opensora_fast.kernels.common.launch import multiprocessors
 from opensora_fast.kernels.frame_causal_attention.launch import describable
 from opensora_fast.kernels.layer_norm_modulate import launch
+from opensora_fast.kernels.qk_norm_rope import launch as qk_launch
 from opensora_fast.kernels.registry import OPS, explain, use_backend
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -195,6 +196,33 @@ class TestInTheInterpreter:
         angle = noise(2, 6, 9, dtype=torch.float32, seed=2).transpose(1, 2)
         inputs = (q, k, weight, weight, angle.cos(), angle.sin())
         assert_agrees(qk_norm_rope, inputs, (layout,), num_differentiable=4)
+
+    def test_qk_norm_rope_in_several_tiles_per_program(self) -> None:
+        problem = qk_launch.Problem(batch=1, length=131, num_heads=3, head_dim=64, backward=True)
+        config = qk_launch.pick(problem, multiprocessors(torch.device("cpu")))
+        assert config.tiles_per_program > 2
+        q, k = (noise(1, 131, 3, 64, dtype=torch.float32, seed=s) for s in (0, 1))
+        weight = noise(64, dtype=torch.float32, seed=2)
+        angle = noise(131, 32, dtype=torch.float32, seed=3)
+        inputs = (q, k, weight, weight, angle.cos(), angle.sin())
+        assert_agrees(qk_norm_rope, inputs, ("half",), num_differentiable=4)
+
+    @pytest.mark.parametrize("layout", ["half", "interleaved"])
+    def test_qk_norm_rope_reads_channels_that_are_not_dense(self, layout: str) -> None:
+        q = noise(1, 5, 2, 32, dtype=torch.float32, seed=0)[..., ::2]
+        k = noise(1, 16, 2, 5, dtype=torch.float32, seed=1).transpose(1, 3)
+        weight = noise(16, dtype=torch.float32, seed=2)
+        angle = noise(5, 8, dtype=torch.float32, seed=3)
+        inputs = (q, k, weight, weight, angle.cos(), angle.sin())
+        assert_agrees(qk_norm_rope, inputs, (layout,), num_differentiable=4)
+
+    def test_qk_norm_rope_rounds_where_the_released_models_do(self) -> None:
+        """A rounding less would be nearer the exact value, and differ from theirs in a quarter."""
+        q = noise(1, 50, 2, 64, dtype=torch.float16, seed=0)
+        weight = noise(64, dtype=torch.float16, seed=1)
+        inputs = (q, q, weight, weight, torch.ones(50, 32), torch.zeros(50, 32))
+        got, defined = (run(qk_norm_rope, b, inputs, (), 0)[0] for b in ("triton", "reference"))
+        assert float((got != defined).double().mean()) < 0.01
 
     @pytest.mark.parametrize("dtype", DTYPES, ids=str)
     @pytest.mark.parametrize(
