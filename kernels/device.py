@@ -1,4 +1,4 @@
-"""What a device is: facts for launch choices, rooflines and error messages. Cached, pure queries."""
+"""What a device is, for launch choices, rooflines and messages: cached, pure queries."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _DataSheet:
     fp32_flops: float
 
 
-# From NVIDIA's data sheets: without sparsity; the first row whose words all occur in the name applies.
+# NVIDIA data sheets, without sparsity; the first row whose words all occur in the name applies.
 _DATA_SHEETS = (
     (("H200",), _DataSheet(4.8e12, 989e12, 67e12)),
     (("H100", "NVL"), _DataSheet(3.9e12, 835e12, 60e12)),

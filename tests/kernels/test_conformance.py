@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from opensora_fast import kernels
 from opensora_fast.kernels.registry import OPS, BackendError, Op, use_backend
 from opensora_fast.kernels.testing import (
@@ -21,7 +23,6 @@ from opensora_fast.kernels.testing import (
     relaid,
     row_for,
 )
-from torch import Tensor
 
 FORWARDS = sorted(name for name, op in OPS.items() if not op.is_backward)
 DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.gpu))
@@ -115,7 +116,7 @@ def test_gradcheck(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_opcheck(name: str) -> None:
-    """Point 4: schema, autograd registration, fake tensors and AOT dispatch, as torch checks them."""
+    """Point 4: schema, autograd registration, fake tensors, AOT dispatch: what torch checks."""
     args = operator_arguments(name, cases_of(name).CHECK[0])
     if not OPS[name].is_backward:
         places = cases_of(name).DIFFERENTIABLE
@@ -191,7 +192,7 @@ def test_second_derivatives_are_refused(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in FORWARDS if "attention" in n or "conv" in n])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_casts_as_torch_does(name: str, dtype: torch.dtype) -> None:
-    """Convolutions and attention run in autocast's dtype; gradients come back in the parameters'."""
+    """Convolutions and attention run in autocast's dtype; gradients keep the parameters'."""
     args, inputs = double_inputs(name, cases_of(name).CHECK[0])
     args = [a.detach().float().requires_grad_() if isinstance(a, Tensor) else a for a in args]
     inputs = [a for a in args if isinstance(a, Tensor)]
