@@ -15,9 +15,17 @@ from .clips import ClipSource
 from .config import AutoencoderConfig, Phase
 from .optim import Ema, Muon
 
+LARGE_MAX_FRAMES = 5  # longer large crops would cost too much
 POOL = 8  # edge of the squares whose mean colour is compared
 # The first and last convolutions map between pixels, latents and features: not square, so not Muon's.
-ADAMW_PREFIXES = ("encoder.conv_in", "encoder.conv_out", "decoder.conv_in", "decoder.conv_out", "quant_conv", "post_quant")
+ADAMW_PREFIXES = (
+    "encoder.conv_in",
+    "encoder.conv_out",
+    "decoder.conv_in",
+    "decoder.conv_out",
+    "quant_conv",
+    "post_quant",
+)
 
 
 @torch.no_grad()
@@ -59,16 +67,24 @@ class AutoencoderStage:
 
     name = "autoencoder"
 
-    def __init__(self, config: AutoencoderConfig, source: ClipSource, seed: int, precision: torch.dtype) -> None:
+    def __init__(
+        self, config: AutoencoderConfig, source: ClipSource, seed: int, precision: torch.dtype
+    ) -> None:
         self.config, self.source, self.seed, self.precision = config, source, seed, precision
         self.model = HunyuanVAE(config.model)
         initialize(self.model, torch.Generator().manual_seed(seed))
         self.parameters: dict[str, Tensor] = dict(self.model.named_parameters())
         self.num_steps = sum(phase.num_steps for phase in config.phases)
-        inner = {n for n, p in self.parameters.items() if p.dim() >= 2 and not n.startswith(ADAMW_PREFIXES)}
+        inner = {
+            n
+            for n, p in self.parameters.items()
+            if p.dim() >= 2 and not n.startswith(ADAMW_PREFIXES)
+        }
         self.muon = Muon([p for n, p in self.parameters.items() if n in inner], lr=config.muon_lr)
         self.outer = [p for n, p in self.parameters.items() if n not in inner]
-        self.adamw = torch.optim.AdamW(self.outer, lr=config.adamw_lr, betas=(0.9, 0.99), weight_decay=0.0)
+        self.adamw = torch.optim.AdamW(
+            self.outer, lr=config.adamw_lr, betas=(0.9, 0.99), weight_decay=0.0
+        )
         self.optimizers: list[torch.optim.Optimizer] = [self.muon, self.adamw]
         self.ema = Ema(self.parameters, config.ema_decay)
 
@@ -81,8 +97,13 @@ class AutoencoderStage:
         self._set_lr(phase, index)
         rng = np.random.default_rng((self.seed, 1, step))
         images = phase.num_frames == 1 or rng.random() < phase.image_share
-        num_frames, count = (1, self.config.image_batch_size) if images else (phase.num_frames, phase.batch_size)
-        x = self.source.batch(rng, count, num_frames, self.config.real_share)
+        num_frames, count = (
+            (1, self.config.image_batch_size) if images else (phase.num_frames, phase.batch_size)
+        )
+        large = num_frames <= LARGE_MAX_FRAMES and rng.random() < self.config.large_share
+        x = self.source.large_batch(rng, count, num_frames) if large else None
+        if x is None:
+            x = self.source.batch(rng, count, num_frames, self.config.real_share)
         loss, metrics = self._loss(x, torch.Generator().manual_seed(int(rng.integers(2**62))))
         loss.backward()
         if phase.num_frames == 1:
@@ -121,6 +142,8 @@ class AutoencoderStage:
         cosine = 0.5 * (1.0 + math.cos(math.pi * index / phase.num_steps))
         factor = phase.last_lr + (phase.first_lr - phase.last_lr) * cosine
         factor *= min(1.0, (index + 1) / self.config.warmup_steps)
-        for optimizer, lr in zip(self.optimizers, (self.config.muon_lr, self.config.adamw_lr), strict=True):
+        for optimizer, lr in zip(
+            self.optimizers, (self.config.muon_lr, self.config.adamw_lr), strict=True
+        ):
             for group in optimizer.param_groups:
                 group["lr"] = lr * factor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from opensora_fast.models import HunyuanVAEConfig, MMDiTConfig
 
@@ -37,7 +37,8 @@ class AutoencoderConfig:
     phases: tuple[Phase, ...]
     image_batch_size: int = 8
     crop_size: int = 64
-    real_share: float = 0.35
+    real_share: float = 0.5
+    large_share: float = 0.2
     muon_lr: float = 0.02
     adamw_lr: float = 1.2e-3
     warmup_steps: int = 60
@@ -102,7 +103,7 @@ class RunConfig:
     fps: int = 8
     checkpoint_s: float = 120.0
     real_clips: str = ""
-    precision: str = field(default="bf16")
+    precision: str = "bf16"
 
     def __post_init__(self) -> None:
         """Check what the stages rely on."""

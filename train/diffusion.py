@@ -42,7 +42,9 @@ class DiffusionData:
 def initialize(model: MMDiT) -> None:
     """Start with blocks that pass their input on: zero gates, zero conditions, zero output."""
     for name, p in model.named_parameters():
-        if name.endswith(("mod.lin.weight", "mod.lin.bias", "modulation.lin.weight", "modulation.lin.bias")):
+        if name.endswith(
+            ("mod.lin.weight", "mod.lin.bias", "modulation.lin.weight", "modulation.lin.bias")
+        ):
             p.zero_()
         if name.startswith(("cond_in", "final_layer")):
             p.zero_()
@@ -60,14 +62,20 @@ class DiffusionStage:
 
     name = "diffusion"
 
-    def __init__(self, config: DiffusionConfig, data: DiffusionData, seed: int, precision: torch.dtype) -> None:
+    def __init__(
+        self, config: DiffusionConfig, data: DiffusionData, seed: int, precision: torch.dtype
+    ) -> None:
         self.config, self.data, self.seed, self.precision = config, data, seed, precision
         torch.manual_seed(seed)
         self.model = MMDiT(config.model)
         initialize(self.model)
         self.num_steps = config.num_steps
         self.parameters: dict[str, Tensor] = dict(self.model.named_parameters())
-        inner = {n for n, p in self.parameters.items() if p.dim() == 2 and not n.startswith(ADAMW_PREFIXES)}
+        inner = {
+            n
+            for n, p in self.parameters.items()
+            if p.dim() == 2 and not n.startswith(ADAMW_PREFIXES)
+        }
         outer = [p for n, p in self.parameters.items() if n not in inner]
         self.optimizers: list[torch.optim.Optimizer] = [
             Muon([p for n, p in self.parameters.items() if n in inner], lr=config.muon_lr),
@@ -91,7 +99,11 @@ class DiffusionStage:
         return {"loss": loss.item(), "grad_norm": norm.item()}
 
     def _loss(self, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
-        count, sigma, p = self.config.batch_size, self.config.sigma_min, self.config.model.patch_size
+        count, sigma, p = (
+            self.config.batch_size,
+            self.config.sigma_min,
+            self.config.model.patch_size,
+        )
         scenes = torch.from_numpy(rng.integers(len(self.data.clips), size=count))
         clips = torch.from_numpy(rng.integers(self.data.clips.shape[1], size=count))
         x0 = self.data.clips[scenes, clips].float()
@@ -106,7 +118,13 @@ class DiffusionStage:
         target = pack((1.0 - sigma) * noise - x0, p)
         with torch.autocast("cpu", self.precision, enabled=self.precision is not torch.float32):
             velocity = self.model(
-                pack(x_t, p), self.img_ids, self.data.txt[rows], self.txt_ids, t, self.data.vec[rows], cond=pack(cond, p)
+                pack(x_t, p),
+                self.img_ids,
+                self.data.txt[rows],
+                self.txt_ids,
+                t,
+                self.data.vec[rows],
+                cond=pack(cond, p),
             )
         return F.mse_loss(velocity.float(), target)
 

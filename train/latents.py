@@ -41,7 +41,14 @@ def normalize_latents(model: HunyuanVAE, clips: Tensor) -> None:
 
 @torch.no_grad()
 def cache_latents(
-    model: HunyuanVAE, scenes: list[Scene], path: Path, *, clips_per_scene: int, num_frames: int, size: int, seed: int
+    model: HunyuanVAE,
+    scenes: list[Scene],
+    path: Path,
+    *,
+    clips_per_scene: int,
+    num_frames: int,
+    size: int,
+    seed: int,
 ) -> dict[str, Tensor]:
     """Encode `clips_per_scene` clips of every scene, and their first frames alone, or read them from `path`.
 
@@ -54,7 +61,9 @@ def cache_latents(
     found: dict[str, list[Tensor]] = {"clips": [], "images": []}
     for i, scene in enumerate(track(scenes, "latents")):
         rngs = [np.random.default_rng((seed, 3, i, n)) for n in range(clips_per_scene)]
-        x = to_pixels(np.stack([render(scene, rng, num_frames=num_frames, size=size) for rng in rngs]))
+        x = to_pixels(
+            np.stack([render(scene, rng, num_frames=num_frames, size=size) for rng in rngs])
+        )
         for name, part in (("clips", x), ("images", x[:, :, :1])):
             with torch.autocast("cpu", torch.bfloat16):
                 found[name].append(model.encode(part, sample_posterior=False).half())

@@ -45,7 +45,9 @@ def _state(stage: Stage) -> dict[str, Tensor]:
         state |= {f"ema/{name}": value for name, value in stage.ema.averages.items()}
     for i, optimizer in enumerate(stage.optimizers):
         for p, values in optimizer.state.items():
-            state |= {f"optim/{i}/{names[id(p)]}/{key}": torch.as_tensor(v) for key, v in values.items()}
+            state |= {
+                f"optim/{i}/{names[id(p)]}/{key}": torch.as_tensor(v) for key, v in values.items()
+            }
     return state
 
 
@@ -78,6 +80,18 @@ def _restore(stage: Stage, path: Path) -> tuple[int, float]:
     return progress["step"], progress["seconds"]
 
 
+def restore_stage(stage: Stage, folder: Path) -> int:
+    """Fill a stage from its checkpoint in `folder` and return the step that it reached.
+
+    Raises:
+        ValueError: the stage has no checkpoint there.
+    """
+    path = folder / f"{stage.name}.state.safetensors"
+    if not path.exists():
+        raise ValueError(f"there is no {path}: run the stage {stage.name!r} first")
+    return _restore(stage, path)[0]
+
+
 def run_stage(stage: Stage, folder: Path, *, checkpoint_s: float) -> float:
     """Run a stage to its end, from its last checkpoint if there is one.
 
@@ -98,7 +112,10 @@ def run_stage(stage: Stage, folder: Path, *, checkpoint_s: float) -> float:
         TimeRemainingColumn(), TextColumn("{task.fields[metrics]}"),
     )  # fmt: skip
     console = Console()
-    with Progress(*columns, console=console) as bar, (folder / f"{stage.name}.log.jsonl").open("a") as log:
+    with (
+        Progress(*columns, console=console) as bar,
+        (folder / f"{stage.name}.log.jsonl").open("a") as log,
+    ):
         task = bar.add_task(stage.name, total=stage.num_steps, completed=first, metrics="")
         for step in range(first, stage.num_steps):
             metrics = stage.step(step)
@@ -114,7 +131,9 @@ def run_stage(stage: Stage, folder: Path, *, checkpoint_s: float) -> float:
                 log.write(json.dumps(record) + "\n")
                 log.flush()
                 if not console.is_terminal:
-                    console.print(f"{stage.name} {step + 1}/{stage.num_steps} {seconds:.0f} s {text}")
+                    console.print(
+                        f"{stage.name} {step + 1}/{stage.num_steps} {seconds:.0f} s {text}"
+                    )
             if now - last_save > checkpoint_s or step + 1 == stage.num_steps:
                 last_save = now
                 _save(stage, path, step + 1, seconds)

@@ -24,7 +24,12 @@ COLORS = {
     "purple": (150, 70, 190),
     "white": (240, 240, 240),
 }
-GROUNDS = {"black": (10, 10, 10), "gray": (110, 110, 110), "navy": (20, 30, 70), "brown": (90, 60, 40)}
+GROUNDS = {
+    "black": (10, 10, 10),
+    "gray": (110, 110, 110),
+    "navy": (20, 30, 70),
+    "brown": (90, 60, 40),
+}
 SHAPES = ("circle", "square", "triangle")
 DIRECTIONS = {
     "moves to the left": (-1, 0),
@@ -51,7 +56,9 @@ class Scene:
     @property
     def prompt(self) -> str:
         """The sentence."""
-        return f"a {self.size} {self.color} {self.shape} {self.motion} on a {self.ground} background"
+        return (
+            f"a {self.size} {self.color} {self.shape} {self.motion} on a {self.ground} background"
+        )
 
     @property
     def held_out(self) -> bool:
@@ -104,11 +111,15 @@ def _signed_distance(shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarra
         return np.hypot(x, y) - radius
     if shape == "square":
         return np.maximum(np.abs(x), np.abs(y)) - 0.9 * radius
-    slope = 5.0**-0.5  # a side runs from the apex (0, -r) to (r, r): its normal is (2, -1) / sqrt(5)
+    slope = (
+        5.0**-0.5
+    )  # a side runs from the apex (0, -r) to (r, r): its normal is (2, -1) / sqrt(5)
     return np.maximum(y - radius, (2.0 * np.abs(x) - y - radius) * slope)
 
 
-def render(scene: Scene, rng: np.random.Generator, *, num_frames: int = 17, size: int = 64) -> np.ndarray:
+def render(
+    scene: Scene, rng: np.random.Generator, *, num_frames: int = 17, size: int = 64
+) -> np.ndarray:
     """Draw one clip of ``scene``.
 
     Args:

@@ -13,7 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-from opensora_fast.models.text.bytes_tokenizer import EOS_ID, FIRST_BYTE_ID, PAD_ID, build_byte_tokenizer
+from opensora_fast.models.text.bytes_tokenizer import (
+    EOS_ID,
+    FIRST_BYTE_ID,
+    PAD_ID,
+    build_byte_tokenizer,
+)
 
 from .config import TextConfig
 from .optim import Ema
@@ -54,12 +59,17 @@ def build_clip(config: TextConfig) -> CLIPTextModel:
 
 def tokenize(texts: list[str], max_length: int) -> Tensor:
     """Ids ``[B, max_length]``, padded and truncated as the original pads and truncates."""
-    tokens = build_byte_tokenizer()(texts, max_length=max_length, padding="max_length", truncation=True)
+    tokens = build_byte_tokenizer()(
+        texts, max_length=max_length, padding="max_length", truncation=True
+    )
     return torch.tensor(tokens["input_ids"])
 
 
 def _labels(scenes: list[Scene]) -> Tensor:
-    rows = [[values.index(getattr(scene, name)) for name, values in ATTRIBUTES.items()] for scene in scenes]
+    rows = [
+        [values.index(getattr(scene, name)) for name, values in ATTRIBUTES.items()]
+        for scene in scenes
+    ]
     return torch.tensor(rows)
 
 
@@ -122,9 +132,16 @@ class TextStage:
     def accuracy(self) -> dict[str, float]:
         """Share of test sentences whose attribute the heads read right, by encoder and attribute."""
         scenes = test_scenes()
-        ids, labels = tokenize([scene.prompt for scene in scenes], self.config.max_length), _labels(scenes)
+        ids, labels = (
+            tokenize([scene.prompt for scene in scenes], self.config.max_length),
+            _labels(scenes),
+        )
         found = {}
         for encoder, logits in zip(("t5", "clip"), self._logits(ids), strict=True):
-            for i, (name, part) in enumerate(zip(ATTRIBUTES, logits.split(self.counts, dim=1), strict=True)):
-                found[f"{encoder}.{name}"] = (part.argmax(dim=1) == labels[:, i]).float().mean().item()
+            for i, (name, part) in enumerate(
+                zip(ATTRIBUTES, logits.split(self.counts, dim=1), strict=True)
+            ):
+                found[f"{encoder}.{name}"] = (
+                    (part.argmax(dim=1) == labels[:, i]).float().mean().item()
+                )
         return found
