@@ -16,7 +16,7 @@ def tiny() -> RunConfig:
         autoencoder=AutoencoderConfig(
             model=HunyuanVAEConfig(
                 block_out_channels=(16, 32, 64, 64), layers_per_block=1, norm_num_groups=4,
-                scale_factor=1.0, shift_factor=0.0, sample_size=256, sample_tsize=16,
+                scale_factor=1.0, shift_factor=0.0, sample_size=256, sample_tsize=64,
                 use_spatial_tiling=True, use_temporal_tiling=True,
             ),
             phases=(
