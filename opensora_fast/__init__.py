@@ -15,13 +15,14 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "VideoPipeline": "opensora_fast.pipeline",
-    "VideoPipelineOutput": "opensora_fast.pipeline",
+    "VideoPipelineOutput": "opensora_fast.pipeline_output",
 }
 
 __all__ = ["VideoPipeline", "VideoPipelineOutput", "__version__"]
 
 if TYPE_CHECKING:
-    from opensora_fast.pipeline import VideoPipeline, VideoPipelineOutput
+    from opensora_fast.pipeline import VideoPipeline
+    from opensora_fast.pipeline_output import VideoPipelineOutput
 
 
 def _find_rooms() -> None:

@@ -105,7 +105,7 @@ def encode_video(
     space, time = vae.spatial_compression_ratio, vae.time_compression_ratio
     padding = ((0, (1 - num_frames) % time), (0, -height % space), (0, -width % space), (0, 0))
     padded: Frames = np.pad(video.frames, padding, mode="edge")
-    pixels = resize_crop(padded, *padded.shape[1:3], resample="bilinear")
+    pixels = resize_crop(padded, padded.shape[1], padded.shape[2], resample="bilinear")
     parameter = next(vae.parameters())
     x = pixels[None].to(parameter.device, parameter.dtype)
     with torch.inference_mode():

@@ -87,12 +87,15 @@ class VideoLatents:
         try:
             with safe_open(str(path), framework="pt") as stored:
                 latents = stored.get_tensor(_KEY)
-            sizes = [int(metadata[name]) for name in ("num_frames", "height", "width")]
+            num_frames, height, width = (
+                int(metadata[name]) for name in ("num_frames", "height", "width")
+            )
             fps = float(metadata["fps"])
         except Exception as error:
             raise CheckpointError(f"{path} is damaged: {error}") from error
-        if latents.dim() != 5 or min(sizes) < 1 or not 0 < fps <= 1000:
+        if latents.dim() != 5 or min(num_frames, height, width) < 1 or not 0 < fps <= 1000:
             raise CheckpointError(
-                f"{path} is damaged: latents {list(latents.shape)}, size {sizes}, {fps} fps"
+                f"{path} is damaged: latents {list(latents.shape)}, "
+                f"{num_frames} frames of {width}x{height} at {fps} per second"
             )
-        return cls(latents, *sizes, fps)
+        return cls(latents, num_frames, height, width, fps)

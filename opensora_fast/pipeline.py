@@ -247,7 +247,7 @@ class VideoPipeline:
         ratio: int = self.vae.time_compression_ratio
         return ratio
 
-    def _encode_text(self, texts: list[str], negative: str, stages: Stages) -> dict[str, Tensor]:
+    def _encode_text(self, texts: list[str], negative: str, stages: Stages) -> dict[str, Any]:
         """Token and pooled embeddings of every video's prompt and of the negative prompt."""
         # Each text is encoded once, however many videos share it.
         unique = [*dict.fromkeys(texts), negative]

@@ -67,7 +67,7 @@ def generate(
     plain, overrides = split_words(words or [])
     text = _one_prompt(plain, prompt)
     out = _checked_out(out)
-    inputs = {"image": image, "last_image": last_image, "video": video}
+    inputs: dict[str, Any] = {"image": image, "last_image": last_image, "video": video}
     sizes: dict[str, Any] = {
         "num_frames": num_frames,
         "height": height,
