@@ -241,15 +241,31 @@ def _video_stream(container: Any, path: Path) -> Any:
     stream = container.streams.video[0]
     if stream.codec_context is None:
         raise ValueError(f"cannot read {path}: its video codec is not known")
-    # The index of an mp4 says where every packet lies, so a cut-off file shows before decoding.
+    # A cut-off file decodes up to the cut without an error, so its declared end is compared first.
     entries = stream.index_entries
     end = max((entry.pos + entry.size for entry in entries), default=0) if entries else 0
+    end = max(end, _end_of_matroska(path) if "matroska" in container.format.name else 0)
     if end > path.stat().st_size:
         raise ValueError(
             f"cannot read {path}: it is truncated ({path.stat().st_size} of at least {end} bytes)"
         )
     stream.thread_type = "AUTO"
     return stream
+
+
+def _end_of_matroska(path: Path) -> int:
+    """Where the segment of an mkv or webm file ends, as its header says; 0 if it does not say."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    at = head.find(b"\x18\x53\x80\x67") + 4
+    if at < 4 or at >= len(head) or head[at] == 0:
+        return 0
+    # The number of leading zero bits of the first byte is the number of bytes that follow it.
+    length = 9 - head[at].bit_length()
+    bits = 7 * length
+    size = int.from_bytes(head[at : at + length], "big") & ((1 << bits) - 1)
+    is_known = size != (1 << bits) - 1
+    return at + length + size if is_known else 0
 
 
 def _rate(stream: Any) -> Fraction:

@@ -108,7 +108,7 @@ def generate(
         "outputs": [path.name for path in paths],
         "seconds": {"load": load_s, **result.timings},
     }
-    _report(result, paths, options.save_json(out, "generate", settings), text, load_s)
+    _report(result, paths, options.save_json(out, "generate", settings), settings)
 
 
 def _one_prompt(plain: list[str], option: str | None) -> str:
@@ -153,23 +153,25 @@ def _load(model: str, loading: dict[str, Any]) -> tuple[VideoPipeline, float]:
 
 
 def _report(
-    result: VideoPipelineOutput, paths: list[Path], settings: Path, prompt: str, load_s: float
+    result: VideoPipelineOutput, paths: list[Path], saved: Path, settings: dict[str, Any]
 ) -> None:
     c = result.config
+    model = "" if settings["model"] == "tiny" else f" --model {options.quoted(settings['model'])}"
     for path in paths:
         typer.echo(path)
     typer.echo(
         f"{c.num_frames} frames of {c.width}x{c.height} at {c.fps:g} per second, seed {result.seed}"
     )
-    typer.echo(f"seconds: {options.seconds({'load': load_s, **result.timings})}")
-    typer.echo(f"settings: {settings}")
+    typer.echo(f"seconds: {options.seconds(settings['seconds'])}")
+    typer.echo(f"settings: {saved}")
     first = options.quoted(paths[0])
     if _is_latents(paths[0]):
-        tries = [f"opensora-fast decode {first} --out video.mp4"]
+        tries = [f"opensora-fast decode {first} --out video.mp4{model}"]
     else:
+        prompt, seed = options.quoted(settings["prompt"]), (result.seed + 1) % 2**63
         tries = [
-            f"opensora-fast generate {options.quoted(prompt)} --seed {(result.seed + 1) % 2**63}",
-            f'opensora-fast generate "..." --image {first}   # begins with its first frame',
+            f"opensora-fast generate {prompt} --seed {seed}{model}",
+            f'opensora-fast generate "..." --image {first}{model}   # begins with its first frame',
             "opensora-fast doctor",
         ]
     typer.echo("try next: " + "\n          ".join(tries))

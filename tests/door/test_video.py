@@ -171,13 +171,16 @@ def test_images_round_trip(tmp_path: Path) -> None:
 
 
 def broken_files(folder: Path) -> dict[str, Path]:
-    write_video(folder / "good.mp4", gradient(9, 64, 64), 8)
+    for suffix in (".mp4", ".mov", ".mkv"):
+        write_video(folder / f"good{suffix}", gradient(9, 64, 64), 8)
     write_image(folder / "good.png", gradient(1, 64, 64)[0])
     for name, source, share in [
         ("headless.mp4", "good.mp4", 0.02),
         ("half.mp4", "good.mp4", 0.7),
         ("almost.mp4", "good.mp4", 0.98),
         ("half.png", "good.png", 0.5),
+        ("half.mkv", "good.mkv", 0.5),
+        ("half.mov", "good.mov", 0.5),
     ]:
         data = (folder / source).read_bytes()
         (folder / name).write_bytes(data[: int(len(data) * share)])
@@ -201,6 +204,8 @@ def broken_files(folder: Path) -> dict[str, Path]:
         ("half.mp4", "truncated"),
         ("almost.mp4", "truncated"),
         ("half.png", "damaged|truncated"),
+        ("half.mkv", "truncated"),
+        ("half.mov", "truncated"),
         ("words.mp4", "not a video"),
         ("words.txt", "not a video|no video"),
         ("noise.mp4", "not a video"),
