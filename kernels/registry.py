@@ -234,9 +234,18 @@ class Op:
 
     def _chooser(self, device_type: str) -> Callable[..., Any]:
         rows = tuple(row for row in self.backends if row.device_type in ("any", device_type))
+        autocast = torch._C.DispatchKeySet(
+            getattr(torch._C.DispatchKey, "Autocast" + device_type.upper())
+        )
 
         def run(*args: Any) -> Any:
-            return self._choose(rows, device_type, args).run(*args)
+            row = self._choose(rows, device_type, args)
+            if not torch.is_autocast_enabled(device_type):
+                return row.run(*args)
+            # The op's dtypes are settled. Autocast must not change them again within a backend,
+            # as it would in a backward pass that runs under it.
+            with torch._C._ExcludeDispatchKeyGuard(autocast):
+                return row.run(*args)
 
         return run
 
