@@ -115,6 +115,22 @@ def test_training_forward(vae) -> None:
     assert vae.last_layer is vae.decoder.conv_out.conv.weight
 
 
+def test_backward_under_autocast_equals_backward_after_it(vae) -> None:
+    gradients = []
+    for inside in (True, False):
+        vae.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = vae(video(5), sample_posterior=False)[0].float().square().mean()
+            if inside:
+                loss.backward()
+        if not inside:
+            loss.backward()
+        gradients.append([p.grad.clone() for p in vae.parameters()])
+    for inner, outer in zip(*gradients, strict=True):
+        assert inner.dtype == torch.float32
+        torch.testing.assert_close(inner, outer)
+
+
 @torch.no_grad()
 def test_bf16_is_close_to_fp32(vae) -> None:
     x = video(9).bfloat16()
