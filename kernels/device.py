@@ -80,8 +80,10 @@ def device_info(device: torch.device | str = "cpu") -> DeviceInfo:
         return _cpu()
     if device.type != "cuda":
         raise ValueError(f"device_info: knows CPU and CUDA devices, not {device}")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    index = torch.cuda.current_device() if device.index is None and count else device.index or 0
+    count = torch.cuda.device_count()
+    index = device.index
+    if index is None:
+        index = torch.cuda.current_device() if count else 0  # type: ignore[unreachable]
     if index >= count:
         raise ValueError(f"device_info: no device {device}, torch sees {count} CUDA devices")
     return _cuda(index)
@@ -109,7 +111,7 @@ def _cuda(index: int) -> DeviceInfo:
         num_units=facts.multi_processor_count,
         memory_bytes=facts.total_memory,
         l2_bytes=facts.L2_cache_size,
-        shared_memory_bytes=facts.shared_memory_per_block_optin,
+        shared_memory_bytes=getattr(facts, "shared_memory_per_block_optin", None),
         bandwidth_bytes_per_s=sheet.bandwidth_bytes_per_s if sheet else None,
         peak_flops=(
             {

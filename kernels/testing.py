@@ -225,8 +225,7 @@ def poisoned_memory() -> Iterator[None]:
     """Fill newly allocated floating-point memory with NaN inside the block."""
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
-    torch.utils.deterministic.fill_uninitialized_memory = True
+    # Filling memory is on by default wherever algorithms are deterministic.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -234,7 +233,6 @@ def poisoned_memory() -> Iterator[None]:
             yield
     finally:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
 @contextlib.contextmanager
@@ -254,7 +252,7 @@ class _GuardedAllocations(TorchDispatchMode):
     """Answers torch.empty and its relatives with the middle of a larger buffer."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._buffers: list[tuple[Tensor, Tensor, str]] = []
 
     def __torch_dispatch__(
@@ -296,7 +294,7 @@ class _Recorder(TorchDispatchMode):
     """Keeps the arguments of the last call of one operator of this project."""
 
     def __init__(self, name: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._overload = getattr(getattr(torch.ops, NAMESPACE), name).default
         self.arguments: tuple[Any, ...] | None = None
 

@@ -50,7 +50,8 @@ def backward(
     grads = aten._scaled_dot_product_flash_attention_for_cpu_backward(
         grad, q, k, v, out, lse, 0.0, False
     )
-    return tuple(g.transpose(1, 2).contiguous() for g in grads)  # type: ignore[return-value]
+    dq, dk, dv = (g.transpose(1, 2).contiguous() for g in grads)
+    return dq, dk, dv
 
 
 def _short_backward(
@@ -70,7 +71,8 @@ def _short_backward(
         dscores = (dout @ wv.mT).sub_((dout * y).sum(-1, keepdim=True)).mul_(weights).mul_(scale)
         grads[0][part], grads[1][part] = dscores @ wk, dscores.mT @ wq
         grads[2][part] = weights.mT @ dout
-    return tuple(g.transpose(1, 2).contiguous() for g in grads)  # type: ignore[return-value]
+    dq, dk, dv = (g.transpose(1, 2).contiguous() for g in grads)
+    return dq, dk, dv
 
 
 def cuda_forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,7 +104,8 @@ def cuda_backward(
         grads = aten._scaled_dot_product_efficient_attention_backward(
             grad, q, k, v, None, out, padded, unused, unused, 0.0, [True, True, True, False]
         )[:3]
-    return tuple(g.transpose(1, 2).contiguous() for g in grads)  # type: ignore[return-value]
+    dq, dk, dv = (g.transpose(1, 2).contiguous() for g in grads)
+    return dq, dk, dv
 
 
 def _heads(x: Tensor) -> Tensor:

@@ -39,4 +39,5 @@ def _heads(x: Tensor) -> Tensor:
 
 
 def _scores(q: Tensor, k: Tensor) -> Tensor:
-    return torch.matmul(_heads(q), _heads(k).transpose(2, 3)) * q.shape[3] ** -0.5
+    scale: float = q.shape[3] ** -0.5
+    return torch.matmul(_heads(q), _heads(k).transpose(2, 3)) * scale
