@@ -21,7 +21,7 @@ def tool(name: str) -> str:
     return found
 
 
-def run(*command: str | Path, timeout_s: int = 300) -> str:
+def run(*command: str | Path, timeout_s: int = 900) -> str:
     environment = {**os.environ, "PATH": TOOLS, "OMP_NUM_THREADS": "1"}
     # The address sanitizer must come first among the libraries: nothing else may be preloaded.
     environment.pop("LD_PRELOAD", None)
