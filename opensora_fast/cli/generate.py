@@ -11,7 +11,7 @@ import typer
 
 from opensora_fast.cli import generate_options as given
 from opensora_fast.cli import options
-from opensora_fast.cli.overrides import apply_overrides, split_words
+from opensora_fast.models.overrides import apply_overrides, split_words
 
 if TYPE_CHECKING:
     from opensora_fast.pipeline import VideoPipeline

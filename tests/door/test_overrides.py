@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from opensora_fast.cli.overrides import apply_overrides, split_words
+from opensora_fast.models.overrides import apply_overrides, split_words
 from opensora_fast.sampling_config import SamplingConfig
 
 
