@@ -1,7 +1,7 @@
 """Judge clips of the tiny model's language by their pixels only.
 
-Palette segmentation gives ground and colour, the filled share of the bounding box gives the shape, the path of the
-centroid and the change of width give the motion. Nothing here looks at a network.
+Palette segmentation gives ground and colour, the filled share of the bounding box gives the shape,
+the path of the centroid and the change of width give the motion. Nothing here looks at a network.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 
 from opensora_fast.train.shapes import COLORS, GROUNDS, Scene
 
-FILL_SQUARE, FILL_CIRCLE = 0.89, 0.64  # a square fills its box (1.0), a disc pi/4 of it, a triangle half
+# A square fills its box (1.0), a disc pi/4 of it, a triangle half.
+FILL_SQUARE, FILL_CIRCLE = 0.89, 0.64
 GROWTH_THRESHOLD = 1.3  # ratio of widths; the language promises at least 1.6
 MOVE_THRESHOLD = 0.12  # in frame edges; the language promises at least 0.25
 MIN_AREA = 0.004  # share of the frame; below this there is no shape
@@ -30,7 +31,10 @@ class Verdict:
 
     def matches(self, scene: Scene) -> dict[str, bool]:
         """Agreement with a sentence, by attribute."""
-        found = {name: getattr(self, name) == getattr(scene, name) for name in ("color", "shape", "motion", "ground")}
+        found = {
+            name: getattr(self, name) == getattr(scene, name)
+            for name in ("color", "shape", "motion", "ground")
+        }
         return found | {"all": found["color"] and found["shape"] and found["motion"]}
 
 
@@ -42,21 +46,23 @@ def _nearest(palette: dict[str, tuple[int, int, int]], color: np.ndarray) -> str
 
 def _boxes(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centroid (x, y), box width and height, and area of each frame's mask, in pixels."""
-    centres, sizes, areas = [], [], []
+    centres: list[tuple[float, float]] = []
+    sizes: list[tuple[float, float]] = []
+    areas: list[int] = []
     for frame in mask:
         y, x = np.nonzero(frame)
         areas.append(len(x))
         if len(x) == 0:
             centres.append((np.nan, np.nan))
-            sizes.append((0, 0))
+            sizes.append((0.0, 0.0))
             continue
-        centres.append((x.mean(), y.mean()))
-        sizes.append((np.ptp(x) + 1, np.ptp(y) + 1))
+        centres.append((float(x.mean()), float(y.mean())))
+        sizes.append((float(np.ptp(x)) + 1.0, float(np.ptp(y)) + 1.0))
     return np.asarray(centres), np.asarray(sizes, float), np.asarray(areas, float)
 
 
-def _largest_part(mask: np.ndarray) -> np.ndarray:
-    """Keep, in each frame, pixels with at least five of nine neighbours set: drops specks, keeps outlines."""
+def _without_specks(mask: np.ndarray) -> np.ndarray:
+    """Keep, in each frame, pixels of well filled 3x3 squares: drops specks, keeps outlines."""
     padded = np.pad(mask.astype(np.int8), ((0, 0), (1, 1), (1, 1)))
     height, width = mask.shape[1:]
     around = sum(padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3))
@@ -88,12 +94,14 @@ def judge(frames: np.ndarray) -> Verdict:
         What is to be seen.
     """
     pixels = frames.astype(np.float64)
-    border = np.concatenate([pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]], axis=1)
+    border = np.concatenate(
+        [pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]], axis=1
+    )
     ground_color = np.median(border.reshape(-1, 3), axis=0)
     ground = _nearest(GROUNDS, ground_color)
     distance = np.linalg.norm(pixels - ground_color, axis=-1)
     strongest = np.quantile(distance.reshape(len(distance), -1), 0.99, axis=1).max()
-    mask = _largest_part(distance > max(0.5 * strongest, 25.0))
+    mask = _without_specks(distance > max(0.5 * strongest, 25.0))
     centres, sizes, areas = _boxes(mask)
     if (areas < MIN_AREA * mask[0].size).any():
         return Verdict(color=None, shape=None, motion=None, ground=ground)
@@ -101,10 +109,12 @@ def judge(frames: np.ndarray) -> Verdict:
     color = _nearest(COLORS, np.median(pixels[core if core.any() else mask], axis=0))
     fill = float(np.median(areas / sizes.prod(axis=1)))
     shape = "square" if fill > FILL_SQUARE else "circle" if fill > FILL_CIRCLE else "triangle"
-    return Verdict(color=color, shape=shape, motion=_motion(centres, areas**0.5, mask.shape[2]), ground=ground)
+    return Verdict(
+        color=color, shape=shape, motion=_motion(centres, areas**0.5, mask.shape[2]), ground=ground
+    )
 
 
 def score(clips: Iterable[tuple[Scene, np.ndarray]]) -> dict[str, float]:
-    """Share of clips that show what their sentence says, by attribute, and for all three at once."""
+    """Share of clips that show what their sentence says: by attribute, and all three at once."""
     found = [judge(frames).matches(scene) for scene, frames in clips]
     return {name: sum(row[name] for row in found) / len(found) for name in found[0]}

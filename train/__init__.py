@@ -2,5 +2,6 @@
 
 if __name__ != "opensora_fast.train":
     raise ImportError(
-        "import this room as opensora_fast.train: a second copy of its classes would not match the first"
+        "import this room as opensora_fast.train: "
+        "a second copy of its classes would not match the first"
     )

@@ -1,4 +1,4 @@
-"""`python -m opensora_fast.train PRESET [section.field=value ...] [stages=text,autoencoder,...]`."""
+"""`python -m opensora_fast.train PRESET [section.field=value ...] [stages=text,...]`."""
 
 from __future__ import annotations
 

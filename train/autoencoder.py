@@ -17,7 +17,8 @@ from .optim import Ema, Muon
 
 LARGE_MAX_FRAMES = 5  # longer large crops would cost too much
 POOL = 8  # edge of the squares whose mean colour is compared
-# The first and last convolutions map between pixels, latents and features: not square, so not Muon's.
+# The first and last convolutions map between pixels, latents and features: not square, so not
+# Muon's.
 ADAMW_PREFIXES = (
     "encoder.conv_in",
     "encoder.conv_out",
@@ -32,8 +33,9 @@ ADAMW_PREFIXES = (
 def initialize(model: HunyuanVAE, generator: torch.Generator) -> None:
     """Start as a per-frame network of unit gain whose residual branches are off.
 
-    Only the last temporal tap is non-zero, so that the image phase trains exactly the network that the clip phases
-    continue; the posterior starts narrow, or the encoder would first spend its time on inflating the mean.
+    Only the last temporal tap is non-zero, so that the image phase trains exactly the network that
+    the clip phases continue; the posterior starts narrow, or the encoder would first spend its time
+    on inflating the mean.
     """
     for name, p in model.named_parameters():
         if p.dim() < 2:
@@ -48,6 +50,7 @@ def initialize(model: HunyuanVAE, generator: torch.Generator) -> None:
         if taps > 1:
             p[:, :, :-1] = 0.0
     channels = model.config.latent_channels
+    assert model.quant_conv.bias is not None
     identity = torch.eye(2 * channels)
     identity[channels:] *= 0.1
     model.quant_conv.weight.copy_(identity.view_as(model.quant_conv.weight))
@@ -92,8 +95,9 @@ class AutoencoderStage:
         """One step on images or clips, whatever the schedule says."""
         phase, index = self._phase(step)
         if index == 0:
+            # Second moments of taps that never moved would make huge first steps.
             for optimizer in self.optimizers:
-                optimizer.state.clear()  # second moments of taps that never moved would make huge first steps
+                optimizer.state.clear()
         self._set_lr(phase, index)
         rng = np.random.default_rng((self.seed, 1, step))
         images = phase.num_frames == 1 or rng.random() < phase.image_share
@@ -126,7 +130,7 @@ class AutoencoderStage:
         return loss, {"l1": l1.item(), "pooled": pooled.item(), "kl": kl.item()}
 
     def _freeze_early_taps(self) -> None:
-        """An image is its own past: without this its gradient would reach all temporal taps alike."""
+        """An image is its own past: without this its gradient would reach all taps alike."""
         for p in self.parameters.values():
             if p.dim() == 5 and p.shape[2] > 1 and p.grad is not None:
                 p.grad[:, :, :-1] = 0.0

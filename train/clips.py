@@ -87,7 +87,7 @@ class ClipSource:
     def batch(
         self, rng: np.random.Generator, count: int, num_frames: int, real_share: float
     ) -> Tensor:
-        """Draw fp32 ``[B, 3, T, H, W]`` in [-1, 1], a `real_share` of it from real video on average."""
+        """Draw fp32 ``[B, 3, T, H, W]`` in [-1, 1], on average a `real_share` of real video."""
         num_real = rng.binomial(count, real_share) if self.real else 0
         clips = [self._real_crop(rng, self.real, num_frames, self.size) for _ in range(num_real)]
         if count > num_real:
@@ -100,9 +100,10 @@ class ClipSource:
         return torch.stack(clips)
 
     def large_batch(self, rng: np.random.Generator, count: int, num_frames: int) -> Tensor | None:
-        """Draw a few crops of twice the edge from real video, about as many pixels as `count` small ones.
+        """Draw crops of twice the edge from real video, about as many pixels as `count` small ones.
 
-        The norms see more of a scene than in a small crop, as they do in a large video. None without large videos.
+        The norms see more of a scene than in a small crop, as they do in a large video. None
+        without large videos.
         """
         size = 2 * self.size
         large = [video for video in self.real if min(video.shape[2:]) >= size]
@@ -135,7 +136,8 @@ class ClipSource:
 def _recolored(clip: Tensor, rng: np.random.Generator) -> Tensor:
     """Mix, scale and shift the channels of ``[3, T, H, W]`` at random.
 
-    Two or three real clips show few colours; without this the autoencoder reproduces only those (1 to 2 dB on others).
+    Two or three real clips show few colours; without this the autoencoder reproduces only those
+    (1 to 2 dB on others).
     """
     if rng.random() >= RECOLOR_SHARE:
         return clip

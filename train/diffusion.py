@@ -1,7 +1,7 @@
 """Stage: the transformer, by rectified flow on cached latents and cached text.
 
-``x_t = (1 - t) x_0 + (1 - (1 - s)(1 - t)) n``, target ``v = (1 - s) n - x_0`` with s = 1e-5; t is logit-normal,
-then shifted towards noise as in sampling.
+``x_t = (1 - t) x_0 + (1 - (1 - s)(1 - t)) n``, target ``v = (1 - s) n - x_0`` with s = 1e-5; t is
+logit-normal, then shifted towards noise as in sampling.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class DiffusionStage:
         return F.mse_loss(velocity.float(), target)
 
     def _condition(self, x0: Tensor, images: Tensor, rng: np.random.Generator) -> Tensor:
-        """Mask and reference ``[B, 1 + C, t, h, w]``: the first frame for a share of the samples, zeros for the rest."""
+        """Mask and reference ``[B, 1 + C, t, h, w]``: the first frame for a share, else zeros."""
         cond = torch.zeros(len(x0), 1 + x0.shape[1], *x0.shape[2:])
         given = torch.from_numpy(rng.random(len(x0)) < self.config.image_share)
         cond[given, :1, :1] = 1.0

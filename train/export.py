@@ -1,4 +1,4 @@
-"""Write a trained system as a pipeline folder: `model_index.json`, weights, text encoders, tokenizers."""
+"""Write a trained system as a pipeline folder: index, weights, text encoders, tokenizers."""
 
 from __future__ import annotations
 
@@ -54,20 +54,34 @@ def _index(config: RunConfig, vae: HunyuanVAE, transformer: MMDiT) -> dict[str, 
     length = config.text.max_length
     return {
         "format": 1,
-        "vae": {"class": "HunyuanVAE", "config": dataclasses.asdict(vae.config), "file": "vae.safetensors"},
+        "vae": {
+            "class": "HunyuanVAE",
+            "config": dataclasses.asdict(vae.config),
+            "file": "vae.safetensors",
+        },
         "transformer": {
-            "class": "MMDiT", "config": dataclasses.asdict(transformer.config), "file": "transformer.safetensors",
+            "class": "MMDiT",
+            "config": dataclasses.asdict(transformer.config),
+            "file": "transformer.safetensors",
         },
         "t5": {"folder": "t5", "max_length": length},
         "clip": {"folder": "clip", "max_length": length},
         "defaults": {
-            "num_frames": config.num_frames, "height": config.size, "width": config.size, "fps": config.fps,
-            "num_inference_steps": NUM_INFERENCE_STEPS, "guidance_scale": GUIDANCE_SCALE,
-            "image_guidance_scale": 1.0, "text_oscillation": False, "image_oscillation": False,
-            "temporal_ramp": False, "shift": True, "shift_alpha": config.diffusion.shift_alpha,
+            "num_frames": config.num_frames,
+            "height": config.size,
+            "width": config.size,
+            "fps": config.fps,
+            "num_inference_steps": NUM_INFERENCE_STEPS,
+            "guidance_scale": GUIDANCE_SCALE,
+            "image_guidance_scale": 1.0,
+            "text_oscillation": False,
+            "image_oscillation": False,
+            "temporal_ramp": False,
+            "shift": True,
+            "shift_alpha": config.diffusion.shift_alpha,
         },
         "prompt_suffix": False,
-    }  # fmt: skip
+    }
 
 
 def _save_text_encoder(model: PreTrainedModel, folder: Path, max_length: int) -> None:

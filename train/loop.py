@@ -1,6 +1,7 @@
 """The training loop of every stage: steps, averages, logs, and checkpoints to go on from.
 
-A stage draws all its randomness from (seed, step), so a resumed run repeats what an uninterrupted one does.
+A stage draws all its randomness from (seed, step), so a resumed run repeats what an uninterrupted
+one does.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ class Stage(Protocol):
     num_steps: int
     parameters: dict[str, Tensor]
     optimizers: list[torch.optim.Optimizer]
-    ema: Ema | None
+
+    @property
+    def ema(self) -> Ema | None:
+        """Averages of the parameters, if the stage keeps any."""
+        ...
 
     def step(self, step: int) -> dict[str, float]:
         """Do one optimiser step and return what to log."""
@@ -61,7 +66,7 @@ def _save(stage: Stage, path: Path, step: int, seconds: float) -> None:
 
 @torch.no_grad()
 def _restore(stage: Stage, path: Path) -> tuple[int, float]:
-    """Fill a stage from a checkpoint; returns the step to go on with and the seconds spent so far."""
+    """Fill a stage from a checkpoint; returns the step to go on with and the seconds spent."""
     with safe_open(path, framework="pt") as file:
         progress = json.loads(file.metadata()["progress"])
         for key in file.keys():  # noqa: SIM118 (a safe_open handle is not iterable)

@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Quintic iteration p(s) = a s + b s^3 + c s^5: pushes every singular value into about [0.7, 1.2] in five rounds.
+# Quintic iteration p(s) = a s + b s^3 + c s^5: pushes every singular value into about [0.7, 1.2] in
+# five rounds.
 QUINTIC = (3.4445, -4.7750, 2.0315)
 ROUNDS = 5
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Replace the singular values of each matrix by about one: ``X <- a X + b (X X^T) X + c (X X^T)^2 X``, five times.
+    """Replace the singular values of each matrix by about one.
+
+    Five times ``X <- a X + b (X X^T) X + c (X X^T)^2 X``, from ``X / ||X||``.
 
     Args:
         matrices: ``[N, rows, columns]``, floating point.
@@ -24,8 +27,8 @@ def orthogonalize(matrices: Tensor) -> Tensor:
         bf16 ``[N, rows, columns]``.
 
     Numerics:
-        bf16 throughout, as is usual for this iteration: the singular values agree with fp32 to 1 %, and the matrix
-        units make it several times faster.
+        bf16 throughout, as is usual for this iteration: the singular values agree with fp32 to 1 %,
+        and the matrix units make it several times faster.
 
     Source:
         Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
@@ -44,9 +47,12 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose direction is orthogonalised: ``w <- w - lr * sqrt(max(1, rows / columns)) * orth(momentum)``.
+    """Momentum whose direction is orthogonalised.
 
-    Parameters of two or more axes are seen as ``[first axis, all others]``; equal shapes are handled in one batch.
+    ``w <- w - lr * sqrt(max(1, rows / columns)) * orth(momentum)``
+
+    Parameters of two or more axes are seen as ``[first axis, all others]``; equal shapes are
+    handled in one batch.
 
     Args:
         params: parameters of at least two axes.
@@ -88,7 +94,8 @@ class Muon(torch.optim.Optimizer):
 class Ema:
     """Exponential moving average of parameters: ``average <- d * average + (1 - d) * value``.
 
-    The decay ramps up as ``min(decay, (1 + n) / (10 + n))`` so that the first steps are forgotten quickly.
+    The decay ramps up as ``min(decay, (1 + n) / (10 + n))`` so that the first steps are forgotten
+    quickly.
 
     Args:
         parameters: name to tensor; the averages are kept in fp32.

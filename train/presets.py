@@ -21,14 +21,20 @@ def tiny() -> RunConfig:
             ),
             phases=(
                 Phase(num_frames=1, batch_size=8, num_steps=3000, first_lr=1.0, last_lr=0.4),
-                Phase(num_frames=5, batch_size=4, num_steps=1000, first_lr=0.6, last_lr=0.3, image_share=0.1),
-                Phase(num_frames=17, batch_size=2, num_steps=1500, first_lr=0.5, last_lr=0.0, image_share=0.15),
+                Phase(
+                    num_frames=5, batch_size=4, num_steps=1000, first_lr=0.6, last_lr=0.3,
+                    image_share=0.1,
+                ),
+                Phase(
+                    num_frames=17, batch_size=2, num_steps=1500, first_lr=0.5, last_lr=0.0,
+                    image_share=0.15,
+                ),
             ),
         ),
         diffusion=DiffusionConfig(
             model=MMDiTConfig(
-                in_channels=64, vec_in_dim=TEXT_WIDTH, context_in_dim=TEXT_WIDTH, hidden_size=192, num_heads=3,
-                depth=2, depth_single_blocks=4, axes_dim=(16, 24, 24),
+                in_channels=64, vec_in_dim=TEXT_WIDTH, context_in_dim=TEXT_WIDTH, hidden_size=192,
+                num_heads=3, depth=2, depth_single_blocks=4, axes_dim=(16, 24, 24),
             ),
             num_steps=6000,
         ),

@@ -1,7 +1,8 @@
 """The tiny model's world: a small language of moving shapes, and the clips that it describes.
 
-A sentence names size, colour, shape, motion and ground; `render` draws a clip for it. Geometry is in units of the
-frame's edge and anti-aliased by signed distance, so any resolution shows the same scene.
+A sentence names size, colour, shape, motion and ground; `render` draws a clip for it. Geometry is
+in units of the frame's edge and anti-aliased by signed distance, so any resolution shows the same
+scene.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def test_scenes() -> list[Scene]:
 
 
 def _path(scene: Scene, num_frames: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Centres ``[T, 2]`` as (x, y) and radii ``[T]`` over time, with the whole shape inside the frame."""
+    """Centres ``[T, 2]`` as (x, y) and radii ``[T]``, the whole shape inside every frame."""
     radius = rng.uniform(*SIZES[scene.size])
     progress = np.linspace(0.0, 1.0, num_frames) if num_frames > 1 else np.zeros(1)
     growth = 1.0
@@ -107,14 +108,15 @@ def _path(scene: Scene, num_frames: int, rng: np.random.Generator) -> tuple[np.n
 
 def _signed_distance(shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
     """Distance to the outline, negative inside; x and y relative to the shape's centre."""
+    distance: np.ndarray
     if shape == "circle":
-        return np.hypot(x, y) - radius
-    if shape == "square":
-        return np.maximum(np.abs(x), np.abs(y)) - 0.9 * radius
-    slope = (
-        5.0**-0.5
-    )  # a side runs from the apex (0, -r) to (r, r): its normal is (2, -1) / sqrt(5)
-    return np.maximum(y - radius, (2.0 * np.abs(x) - y - radius) * slope)
+        distance = np.hypot(x, y) - radius
+    elif shape == "square":
+        distance = np.maximum(np.abs(x), np.abs(y)) - 0.9 * radius
+    else:
+        # A side runs from the apex (0, -r) to (r, r): its normal is (2, -1) / sqrt(5).
+        distance = np.maximum(y - radius, (2.0 * np.abs(x) - y - radius) * 5.0**-0.5)
+    return distance
 
 
 def render(

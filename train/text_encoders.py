@@ -1,8 +1,8 @@
 """Stage: small T5 and CLIP text encoders that know the language of the shapes.
 
-Both are transformers' own classes in small configurations over bytes. The warm-up lets linear heads read the five
-attributes off the mean T5 state and off the CLIP vector; the heads are thrown away, the encoders are then frozen, so
-that every sentence has to be encoded once only.
+Both are transformers' own classes in small configurations over bytes. The warm-up lets linear heads
+read the five attributes off the mean T5 state and off the CLIP vector; the heads are thrown away,
+the encoders are then frozen, so that every sentence has to be encoded once only.
 """
 
 from __future__ import annotations
@@ -26,20 +26,34 @@ from .shapes import COLORS, GROUNDS, MOTIONS, SHAPES, SIZES, Scene, test_scenes,
 
 VOCABULARY = FIRST_BYTE_ID + 256
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
-    "size": tuple(SIZES), "color": tuple(COLORS), "shape": SHAPES, "motion": MOTIONS, "ground": tuple(GROUNDS),
-}  # fmt: skip
+    "size": tuple(SIZES),
+    "color": tuple(COLORS),
+    "shape": SHAPES,
+    "motion": MOTIONS,
+    "ground": tuple(GROUNDS),
+}
 
 
 def build_t5(config: TextConfig) -> T5EncoderModel:
     """A T5 v1.1 encoder over bytes; random weights."""
     model = T5EncoderModel(
         T5Config(
-            vocab_size=VOCABULARY, d_model=config.width, d_kv=config.width // config.num_heads, d_ff=3 * config.width,
-            num_layers=config.num_layers, num_heads=config.num_heads, relative_attention_max_distance=64,
-            dropout_rate=0.0, feed_forward_proj="gated-gelu", pad_token_id=PAD_ID, eos_token_id=EOS_ID,
+            vocab_size=VOCABULARY,
+            d_model=config.width,
+            d_kv=config.width // config.num_heads,
+            d_ff=3 * config.width,
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            relative_attention_max_distance=64,
+            dropout_rate=0.0,
+            feed_forward_proj="gated-gelu",
+            pad_token_id=PAD_ID,
+            eos_token_id=EOS_ID,
         )
-    )  # fmt: skip
-    nn.init.normal_(model.shared.weight, std=0.5)
+    )
+    embeddings = model.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    nn.init.normal_(embeddings.weight, std=0.5)
     return model
 
 
@@ -47,12 +61,20 @@ def build_clip(config: TextConfig) -> CLIPTextModel:
     """A CLIP text model over bytes; random weights."""
     model = CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=VOCABULARY, hidden_size=config.width, intermediate_size=4 * config.width,
-            projection_dim=config.width, num_hidden_layers=config.num_layers, num_attention_heads=config.num_heads,
-            max_position_embeddings=config.max_length, pad_token_id=PAD_ID, bos_token_id=EOS_ID, eos_token_id=EOS_ID,
+            vocab_size=VOCABULARY,
+            hidden_size=config.width,
+            intermediate_size=4 * config.width,
+            projection_dim=config.width,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            max_position_embeddings=config.max_length,
+            pad_token_id=PAD_ID,
+            bos_token_id=EOS_ID,
+            eos_token_id=EOS_ID,
         )
-    )  # fmt: skip
+    )
     embeddings = model.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
     nn.init.normal_(embeddings.weight, std=0.3)
     return model
 
@@ -125,12 +147,15 @@ class TextStage:
         return self.heads[0](t5.mean(dim=1)), self.heads[1](clip)
 
     def encode(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """T5 states ``[B, L, M]`` and the pooled CLIP vector ``[B, M]``, padding attended to as in the original."""
+        """T5 states ``[B, L, M]`` and the pooled CLIP vector ``[B, M]``.
+
+        Padding is attended to, as in the original.
+        """
         return self.t5(input_ids=ids).last_hidden_state, self.clip(input_ids=ids).pooler_output
 
     @torch.no_grad()
     def accuracy(self) -> dict[str, float]:
-        """Share of test sentences whose attribute the heads read right, by encoder and attribute."""
+        """Share of test sentences that the heads read right, by encoder and attribute."""
         scenes = test_scenes()
         ids, labels = (
             tokenize([scene.prompt for scene in scenes], self.config.max_length),

@@ -1,6 +1,7 @@
 """The run that makes the shipped model: text encoders, autoencoder, latents, transformer, folder.
 
-Every part goes on from its last checkpoint, so the run can be stopped and started again at any time.
+Every part goes on from its last checkpoint, so the run can be stopped and started again at any
+time.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .config import RunConfig
 from .diffusion import DiffusionData, DiffusionStage
 from .export import export_pipeline
 from .latents import NUM_CLIPS_FOR_STATISTICS, cache_latents, normalize_latents
-from .loop import restore_stage, run_stage
+from .loop import Stage, restore_stage, run_stage
 from .optim import Ema
 from .shapes import to_pixels, training_scenes
 from .text_encoders import TextStage, tokenize
@@ -57,9 +58,14 @@ def train(config: RunConfig, stages: Sequence[str] = STAGES) -> Path:
         return out / "pipeline"
     normalize_latents(autoencoder.model, _statistics_clips(config))
     latents = cache_latents(
-        autoencoder.model, training_scenes(), out / "latents.safetensors", seed=config.seed, size=config.size,
-        clips_per_scene=config.diffusion.clips_per_scene, num_frames=config.num_frames,
-    )  # fmt: skip
+        autoencoder.model,
+        training_scenes(),
+        out / "latents.safetensors",
+        clips_per_scene=config.diffusion.clips_per_scene,
+        num_frames=config.num_frames,
+        size=config.size,
+        seed=config.seed,
+    )
     if set(stages) <= {"text", "autoencoder", "latents"}:
         return out / "pipeline"
     data = _diffusion_data(text, latents)
@@ -77,9 +83,7 @@ def train(config: RunConfig, stages: Sequence[str] = STAGES) -> Path:
     return out / "pipeline"
 
 
-def _advance(
-    stage: TextStage | AutoencoderStage | DiffusionStage, out: Path, config: RunConfig, *, run: bool
-) -> None:
+def _advance(stage: Stage, out: Path, config: RunConfig, *, run: bool) -> None:
     """Train a stage to its end, or read what it reached; then take the averaged weights."""
     if run:
         run_stage(stage, out, checkpoint_s=config.checkpoint_s)
