@@ -35,6 +35,7 @@ CHECK = (
     Case(name="self", batch=2, length=37, num_heads=3, head_dim=16),
     Case(name="cross", length=5, keys=33, num_heads=2, head_dim=8),
     Case(name="blocks", length=65, keys=129, num_heads=1, head_dim=32),
+    Case(name="long", length=257, keys=4099, num_heads=1, head_dim=8),
     Case(name="odd-head", length=7, num_heads=2, head_dim=5),
     Case(name="one-key", batch=2, length=3, keys=1, num_heads=2, head_dim=4, slack=1e-5),
     Case(name="ones", length=1, num_heads=1, head_dim=1),

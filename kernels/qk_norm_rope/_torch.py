@@ -30,7 +30,7 @@ def forward(
 
     def one(x: Tensor, scale: Tensor) -> Tensor:
         normed = F.rms_norm(x.contiguous(), x.shape[3:], eps=eps)
-        scaled = normed.mul_(scale.to(x.dtype)).to(wide(x.dtype))
+        scaled = normed.mul_(scale).to(wide(x.dtype))
         return _from_pairs(_pairs(scaled, layout) * turn, layout).to(x.dtype).contiguous()
 
     return one(q, q_scale), one(k, k_scale)

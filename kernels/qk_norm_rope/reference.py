@@ -22,8 +22,8 @@ def forward(
 
     def one(x: Tensor, scale: Tensor) -> Tensor:
         normed, _ = _normalise(x, eps)
-        scaled = (normed.to(x.dtype) * scale.to(x.dtype)).to(normed.dtype)
-        return _rotate(scaled, cos, sin, layout).to(x.dtype)
+        scaled = normed.to(x.dtype).to(normed.dtype) * scale.to(normed.dtype)
+        return _rotate(scaled.to(x.dtype).to(normed.dtype), cos, sin, layout).to(x.dtype)
 
     return one(q, q_scale), one(k, k_scale)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from opensora_fast import kernels
+from opensora_fast.kernels.common.availability import interpreted
 from opensora_fast.kernels.registry import OPS, BackendError, Op, use_backend
 from opensora_fast.kernels.testing import (
     LAYOUTS,
@@ -53,6 +54,8 @@ def test_backend(
     name: str, backend: str, case: Any, dtype: torch.dtype, layout: str, device: str
 ) -> None:
     """Points 1, 2, 6-10: see check_op."""
+    if backend == "triton" and device == "cpu" and dtype is torch.bfloat16 and interpreted():
+        pytest.skip("Triton's interpreter does not round to bf16 as the hardware does")
     try:
         args = operator_arguments(name, case, device=device, dtype=dtype, layout=layout)
         row_for(OPS[name], backend, args)
