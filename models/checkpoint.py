@@ -171,6 +171,8 @@ def save_tensors(
             metadata={"format": "pt", **(metadata or {})},
         )
         os.replace(partial, path)
+    except SafetensorError as error:
+        raise OSError(f"cannot save {path}: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
 
