@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def check_output(path: str | Path, suffixes: Sequence[str]) -> Path:
-    """Check that `path` can be written, before any expensive work; make its folder if needed.
+    """Check that `path` can be written, before any expensive work. Makes nothing.
 
     Args:
         path: where the file will be written.
@@ -21,7 +21,7 @@ def check_output(path: str | Path, suffixes: Sequence[str]) -> Path:
 
     Raises:
         ValueError: the extension is not one of `suffixes`, or the path is a folder.
-        OSError: the folder cannot be made or written to; the message names it.
+        OSError: the folder, or the nearest one above it, cannot be written to; the message says so.
     """
     path = Path(path)
     if path.is_dir():
@@ -29,9 +29,10 @@ def check_output(path: str | Path, suffixes: Sequence[str]) -> Path:
     if path.suffix.lower() not in suffixes:
         given = f"extension {path.suffix!r}" if path.suffix else "a name without extension"
         raise ValueError(f"cannot write {path}: {given} is not supported; use {_any_of(suffixes)}")
-    probe = _temporary_name(path)
+    # The nearest folder that is there decides; the missing ones are made when the file is written.
+    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    probe = folder / _temporary_name(path).name
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -45,8 +46,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` on success, else remove it.
 
     A reader sees the old file or the whole new one. Ctrl-C and errors leave nothing behind.
+    Missing folders are made.
     """
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_name(path)
     try:
         yield temporary

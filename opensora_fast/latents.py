@@ -55,6 +55,7 @@ class VideoLatents:
             "width": str(self.width),
             "fps": repr(float(self.fps)),
         }
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_tensors({_KEY: self.latents.cpu()}, path, metadata)
         return path
 

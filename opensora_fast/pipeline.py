@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -251,6 +252,7 @@ class VideoPipeline:
         """Token and pooled embeddings of every video's prompt and of the negative prompt."""
         # Each text is encoded once, however many videos share it.
         unique = [*dict.fromkeys(texts), negative]
+        _warn_of_cut_prompts(self.t5, unique)
         rows = [unique.index(text) for text in texts]
         with stages.stage("text", 2) as advance:
             with self._visiting(self.t5):
@@ -369,6 +371,18 @@ def _check_choices(num_videos_per_prompt: int, num_prompts: int, output_type: st
         raise ValueError(f"one call makes at most {MAX_VIDEOS} videos, got {count * num_prompts}")
     if output_type not in _OUTPUT_TYPES:
         raise ValueError(f"output_type must be one of {_OUTPUT_TYPES}, got {output_type!r}")
+
+
+def _warn_of_cut_prompts(t5: Any, texts: list[str]) -> None:
+    """Say which part of a prompt the model will not see."""
+    for text in texts:
+        length = len(t5.tokenizer(text)["input_ids"])
+        if length > t5.max_length:
+            warnings.warn(
+                f"the model reads {t5.max_length} tokens, the prompt has {length}: "
+                f"its end is not seen: ...{text[-40:]!r}",
+                stacklevel=2,
+            )
 
 
 def _guidance(config: SamplingConfig) -> Guidance:

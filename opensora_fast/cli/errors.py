@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
@@ -23,6 +24,16 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 def run(app: typer.Typer, argv: Sequence[str] | None) -> int:
     """Run a Typer application and turn what it raises into an exit status."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        return _run(app, argv)
+
+
+def _show_warning(message: Warning | str, *args: object, **keywords: object) -> None:
+    print(f"warning: {_one_line(str(message))}", file=sys.stderr)
+
+
+def _run(app: typer.Typer, argv: Sequence[str] | None) -> int:
     try:
         status = app(args=None if argv is None else list(argv), standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):

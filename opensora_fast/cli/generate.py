@@ -11,7 +11,6 @@ import typer
 
 from opensora_fast.cli import generate_options as given
 from opensora_fast.cli import options
-from opensora_fast.models.overrides import apply_overrides, split_words
 
 if TYPE_CHECKING:
     from opensora_fast.pipeline import VideoPipeline
@@ -64,6 +63,8 @@ def generate(
     quiet: options.Quiet = False,
 ) -> None:
     """Check everything cheap first; then load, sample, save and report."""
+    from opensora_fast.models.overrides import apply_overrides, split_words
+
     plain, overrides = split_words(words or [])
     text = _one_prompt(plain, prompt)
     out = _checked_out(out)
