@@ -76,8 +76,9 @@ def _is_ours(error: BaseException) -> bool:
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
-    name = traceback.tb_frame.f_globals.get("__name__", "") if traceback is not None else ""
-    return str(name).split(".")[0] == "opensora_fast"
+    # The package, not the name: a verb that was handed over runs as "__main__".
+    package = traceback.tb_frame.f_globals.get("__package__") if traceback is not None else None
+    return str(package).split(".")[0] == "opensora_fast"
 
 
 def _os_sentence(error: OSError) -> str:
