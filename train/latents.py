@@ -76,8 +76,7 @@ def cache_latents(
             np.stack([render(scene, rng, num_frames=num_frames, size=size) for rng in rngs])
         )
         for name, part in (("clips", x), ("images", x[:, :, :1])):
-            with torch.autocast("cpu", torch.bfloat16):
-                found[name].append(model.encode(part, sample_posterior=False).half())
+            found[name].append(model.encode(part, sample_posterior=False).half())
     latents = {name: torch.stack(parts) for name, parts in found.items()}
     save_tensors(latents, path)
     return latents
