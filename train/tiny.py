@@ -26,6 +26,7 @@ from .optim import Ema
 from .shapes import to_pixels, training_scenes
 from .text_encoders import TextStage, tokenize
 
+PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 STAGES = ("text", "autoencoder", "latents", "diffusion", "export")
 
 
@@ -48,12 +49,11 @@ def train(config: RunConfig, stages: Sequence[str] = STAGES) -> Path:
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-    precision = torch.bfloat16 if config.precision == "bf16" else torch.float32
     text = TextStage(config.text, config.seed)
     _advance(text, out, config, run="text" in stages)
     if set(stages) <= {"text"}:
         return out / "pipeline"
-    autoencoder = _autoencoder(config, out, precision, run="autoencoder" in stages)
+    autoencoder = _autoencoder(config, out, run="autoencoder" in stages)
     if set(stages) <= {"text", "autoencoder"}:
         return out / "pipeline"
     normalize_latents(autoencoder.model, _statistics_clips(config))
@@ -69,7 +69,9 @@ def train(config: RunConfig, stages: Sequence[str] = STAGES) -> Path:
     if set(stages) <= {"text", "autoencoder", "latents"}:
         return out / "pipeline"
     data = _diffusion_data(text, latents)
-    diffusion = DiffusionStage(config.diffusion, data, config.seed, precision)
+    diffusion = DiffusionStage(
+        config.diffusion, data, config.seed, PRECISIONS[config.transformer_precision]
+    )
     _advance(diffusion, out, config, run="diffusion" in stages)
     if "export" in stages:
         export_pipeline(
@@ -99,13 +101,13 @@ def _use_averages(parameters: dict[str, torch.Tensor], ema: Ema) -> None:
         parameters[name].copy_(value)
 
 
-def _autoencoder(
-    config: RunConfig, out: Path, precision: torch.dtype, *, run: bool
-) -> AutoencoderStage:
+def _autoencoder(config: RunConfig, out: Path, *, run: bool) -> AutoencoderStage:
     real = [read_frames(path) for path in real_clip_paths(config.real_clips)] if run else []
     rounds = 2 if run else 0
     source = ClipSource(config.num_frames, config.autoencoder.crop_size, real, config.seed, rounds)
-    stage = AutoencoderStage(config.autoencoder, source, config.seed, precision)
+    stage = AutoencoderStage(
+        config.autoencoder, source, config.seed, PRECISIONS[config.autoencoder_precision]
+    )
     _advance(stage, out, config, run=run)
     return stage
 
