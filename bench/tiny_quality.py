@@ -18,6 +18,7 @@ FILL_SQUARE, FILL_CIRCLE = 0.89, 0.64
 GROWTH_THRESHOLD = 1.3  # ratio of widths; the language promises at least 1.6
 MOVE_THRESHOLD = 0.12  # in frame edges; the language promises at least 0.25
 MIN_AREA = 0.004  # share of the frame; below this there is no shape
+MAX_BORDER = 0.25  # share of the frame's border; above this there is no ground
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +85,11 @@ def _motion(centres: np.ndarray, widths: np.ndarray, edge: int) -> str:
     return "moves down" if dy > 0 else "moves up"
 
 
+def _border(video: np.ndarray) -> np.ndarray:
+    """The outermost pixels of ``[T, H, W, ...]`` as ``[T, L, ...]``."""
+    return np.concatenate([video[:, 0], video[:, -1], video[:, :, 0], video[:, :, -1]], axis=1)
+
+
 def judge(frames: np.ndarray) -> Verdict:
     """Read ground, colour, shape and motion off a clip.
 
@@ -92,18 +98,22 @@ def judge(frames: np.ndarray) -> Verdict:
 
     Returns:
         What is to be seen.
+
+    Raises:
+        ValueError: the array is no clip.
     """
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
+        raise ValueError(
+            f"judge: expected uint8 [T, H, W, 3], got {frames.dtype} {list(frames.shape)}"
+        )
     pixels = frames.astype(np.float64)
-    border = np.concatenate(
-        [pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]], axis=1
-    )
-    ground_color = np.median(border.reshape(-1, 3), axis=0)
+    ground_color = np.median(_border(pixels).reshape(-1, 3), axis=0)
     ground = _nearest(GROUNDS, ground_color)
     distance = np.linalg.norm(pixels - ground_color, axis=-1)
     strongest = np.quantile(distance.reshape(len(distance), -1), 0.99, axis=1).max()
     mask = _without_specks(distance > max(0.5 * strongest, 25.0))
     centres, sizes, areas = _boxes(mask)
-    if (areas < MIN_AREA * mask[0].size).any():
+    if (areas < MIN_AREA * mask[0].size).any() or _border(mask).mean() > MAX_BORDER:
         return Verdict(color=None, shape=None, motion=None, ground=ground)
     core = mask & (distance > 0.8 * strongest)  # without the blended outline
     color = _nearest(COLORS, np.median(pixels[core if core.any() else mask], axis=0))
@@ -115,6 +125,19 @@ def judge(frames: np.ndarray) -> Verdict:
 
 
 def score(clips: Iterable[tuple[Scene, np.ndarray]]) -> dict[str, float]:
-    """Share of clips that show what their sentence says: by attribute, and all three at once."""
+    """Share of clips that show what their sentence says.
+
+    Args:
+        clips: sentence and frames, uint8 ``[T, H, W, 3]``; at least one.
+
+    Returns:
+        Shares in [0, 1] of "color", "shape", "motion", "ground", and of "all": the first three at
+        once.
+
+    Raises:
+        ValueError: there are no clips.
+    """
     found = [judge(frames).matches(scene) for scene, frames in clips]
+    if not found:
+        raise ValueError("score: there are no clips")
     return {name: sum(row[name] for row in found) / len(found) for name in found[0]}

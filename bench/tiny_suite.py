@@ -1,0 +1,169 @@
+"""Suite: does a model of the shapes language show what held-out sentences say?"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from opensora_fast.metrics import psnr
+from opensora_fast.models.configuration import config_to_dict
+from opensora_fast.pipeline import VideoPipeline
+from opensora_fast.train.shapes import Scene, render, test_scenes
+
+from .report import Results, Row
+from .tiny_quality import score
+
+RENDER_STREAM = 5  # keeps the fresh clips apart from those of training, which use 0 to 4
+NOTES = (
+    "Shares of videos whose pixels show what the sentence says; all: colour, shape and motion at"
+    " once. Seconds: median of a video.",
+    "rendered: the judge's own ceiling, on the renderer's clips. image to video: the first frame of"
+    " such a clip is given; PSNR is that of the sampled first frame.",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Sampled:
+    """One sampled video of a sentence."""
+
+    scene: Scene
+    frames: np.ndarray
+    seconds: float
+    first_frame_psnr: float | None = None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the suite's arguments."""
+    parser.add_argument(
+        "--model", default="tiny", help="the shipped model, a pipeline folder or a hub id"
+    )
+    parser.add_argument(
+        "--prompts",
+        type=_count,
+        metavar="N",
+        default=len(test_scenes()),
+        help="so many of the held-out sentences, evenly spread (default: all %(default)s)",
+    )
+    parser.add_argument(
+        "--image-to-video", action="store_true", help="give first frames as images, too"
+    )
+    parser.add_argument("--seed", type=_seed, default=0, help="video i is drawn with seed + i")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda[:n]")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> Results:
+    """Sample the held-out sentences one by one and judge the videos.
+
+    Args:
+        arguments: see `add_arguments`.
+        console: shows the progress.
+
+    Returns:
+        One row for the renderer's clips, one for each kind of sampling.
+
+    Raises:
+        ValueError: the model cannot be loaded or makes no square videos.
+    """
+    pipe = VideoPipeline.from_pretrained(arguments.model, device=arguments.device)
+    config = pipe.defaults
+    if config.height != config.width:
+        raise ValueError(
+            f"tiny-quality needs a model of square videos, {arguments.model!r} makes "
+            f"{config.width}x{config.height}"
+        )
+    scenes = chosen_scenes(arguments.prompts)
+    clips = [
+        render(
+            scene,
+            np.random.default_rng((arguments.seed, RENDER_STREAM, i)),
+            num_frames=config.num_frames,
+            size=config.height,
+        )
+        for i, scene in enumerate(scenes)
+    ]
+    shares: Row = {**score(zip(scenes, clips, strict=True))}
+    rows = [{"task": "rendered", "videos": len(scenes)} | shares]
+    rows.append(_row("text to video", sample(pipe, scenes, arguments.seed, console)))
+    if arguments.image_to_video:
+        images = [clip[0] for clip in clips]
+        rows.append(_row("image to video", sample(pipe, scenes, arguments.seed, console, images)))
+    settings = {
+        "model": arguments.model,
+        "seed": arguments.seed,
+        "dtype": str(pipe.dtype).removeprefix("torch."),
+        "sampling": config_to_dict(config),
+    }
+    title = f"tiny-quality: {arguments.model}, {config.num_inference_steps} steps"
+    return Results(title=title, device=pipe.device, settings=settings, rows=rows, notes=NOTES)
+
+
+def chosen_scenes(count: int) -> list[Scene]:
+    """So many of the held-out sentences, evenly spread over their fixed order."""
+    scenes = test_scenes()
+    return [scenes[i * len(scenes) // count] for i in range(count)]
+
+
+def sample(
+    pipe: VideoPipeline,
+    scenes: Sequence[Scene],
+    seed: int,
+    console: Console,
+    images: Sequence[np.ndarray] | None = None,
+) -> list[Sampled]:
+    """Sample one video of every sentence.
+
+    Args:
+        pipe: the model.
+        scenes: the sentences.
+        seed: video i is drawn with `seed + i`.
+        console: shows the progress.
+        images: first frames `[H, W, 3]` uint8, one for each sentence.
+
+    Returns:
+        The videos in order, each with its seconds from the words to the pixels.
+    """
+    task = "text to video" if images is None else "image to video"
+    found = []
+    for i, scene in enumerate(track(scenes, task, console=console, transient=True)):
+        image = None if images is None else images[i]
+        began = time.perf_counter()
+        output = pipe(scene.prompt, image=image, seed=seed + i, progress=False)
+        seconds = time.perf_counter() - began
+        frames: np.ndarray = output.frames[0]
+        likeness = None if image is None else psnr(frames[:1], image[None])
+        found.append(
+            Sampled(scene=scene, frames=frames, seconds=seconds, first_frame_psnr=likeness)
+        )
+    return found
+
+
+def _row(task: str, videos: Sequence[Sampled]) -> Row:
+    row: Row = {"task": task, "videos": len(videos)}
+    row |= score((video.scene, video.frames) for video in videos)
+    row["seconds"] = statistics.median(video.seconds for video in videos)
+    likenesses = [v.first_frame_psnr for v in videos if v.first_frame_psnr is not None]
+    if likenesses:
+        row["first-frame PSNR"] = statistics.fmean(likenesses)
+    return row
+
+
+def _count(text: str) -> int:
+    most = len(test_scenes())
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {most}, got {text!r}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number from 0 to {2**31 - 1}, got {text!r}"
+        )
+    return int(text)
