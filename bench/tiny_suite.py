@@ -88,8 +88,8 @@ def run(arguments: argparse.Namespace, console: Console) -> Results:
         )
         for i, scene in enumerate(scenes)
     ]
-    shares: Row = {**score(zip(scenes, clips, strict=True))}
-    rows = [{"task": "rendered", "videos": len(scenes)} | shares]
+    rendered: Row = {"task": "rendered", "videos": len(scenes)}
+    rows = [rendered | score(zip(scenes, clips, strict=True))]
     rows.append(_row("text to video", sample(pipe, scenes, arguments.seed, console)))
     if arguments.image_to_video:
         images = [clip[0] for clip in clips]

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 ConfigT = TypeVar("ConfigT")
 
 _OVERRIDE = re.compile(r"([A-Za-z_]\w*)\.([A-Za-z_]\w*)=(.*)", re.DOTALL)
+_EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -59,17 +60,18 @@ def parse_value(name: str, hint: Any, text: str) -> Any:
     """Parse `text` as the annotated type: bool, int, float, str, or one of them and None.
 
     Raises:
-        ValueError: the text is not a value of the type.
+        ValueError: the text is not a value of the type, or the type has no value of one word.
     """
     kinds = typing.get_args(hint) if _is_union(hint) else (hint,)
     if type(None) in kinds and text.lower() == "none":
         return None
     kind = next(kind for kind in kinds if kind is not type(None))
+    if kind not in _EXPECTED:
+        raise ValueError(f"{name} has parts and cannot be given as one word, got {text!r}")
     try:
         return _TRUTH[text.lower()] if kind is bool else kind(text)
     except (KeyError, ValueError):
-        expected = {bool: "true or false", int: "a whole number", float: "a number"}
-        raise ValueError(f"{name} must be {expected.get(kind, kind)}, got {text!r}") from None
+        raise ValueError(f"{name} must be {_EXPECTED[kind]}, got {text!r}") from None
 
 
 def _is_union(hint: Any) -> bool:

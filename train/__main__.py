@@ -10,12 +10,13 @@ from opensora_fast.models.overrides import apply_overrides, split_words
 
 from .config import RunConfig
 from .presets import PRESETS
-from .tiny import STAGES, train
+from .tiny import STAGES, check_stages, train
 
+SECTIONS = ("run", "text", "autoencoder", "diffusion")
 USAGE = f"""usage: opensora-fast train PRESET [section.field=value ...] [stages={",".join(STAGES)}]
 
 presets: {", ".join(PRESETS)}
-sections: run, text, autoencoder, diffusion; for example run.out=runs/mine diffusion.num_steps=8000
+sections: {", ".join(SECTIONS)}; for example run.out=runs/mine diffusion.num_steps=8000
 A run that was stopped goes on from its last checkpoint when it is started again."""
 
 
@@ -31,14 +32,22 @@ def configure(words: Sequence[str]) -> tuple[RunConfig, tuple[str, ...]]:
         raise ValueError(
             f"expected one preset ({', '.join(PRESETS)}), got {' '.join(plain) or 'none'}"
         )
+    chosen = tuple(stages[-1].split(",")) if stages else STAGES
+    check_stages(chosen)
+    by_section: dict[str, list[str]] = {section: [] for section in SECTIONS}
+    for word in overrides:
+        section = word.partition(".")[0]
+        if section not in by_section:
+            raise ValueError(
+                f"there is no section {section!r} in {word!r}; there are {', '.join(SECTIONS)}"
+            )
+        by_section[section].append(word)
     config = PRESETS[plain[0]]()
-    for section in ("text", "autoencoder", "diffusion"):
-        mine = [word for word in overrides if word.startswith(f"{section}.")]
-        part = apply_overrides(getattr(config, section), section, mine)
-        config = dataclasses.replace(config, **{section: part})
-        overrides = [word for word in overrides if word not in mine]
-    config = apply_overrides(config, "run", overrides)
-    return config, tuple(stages[-1].split(",")) if stages else STAGES
+    parts = {
+        section: apply_overrides(getattr(config, section), section, by_section[section])
+        for section in SECTIONS[1:]
+    }
+    return apply_overrides(dataclasses.replace(config, **parts), "run", by_section["run"]), chosen
 
 
 def main(words: Sequence[str]) -> int:
@@ -51,6 +60,10 @@ def main(words: Sequence[str]) -> int:
         folder = train(config, stages)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{(error.strerror or str(error)).lower()}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped: start the same command again to go on", file=sys.stderr)

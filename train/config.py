@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from opensora_fast.models import HunyuanVAEConfig, MMDiTConfig
+from opensora_fast.models.configuration import require_positive
 
 TEXT_WIDTH = 96
 
@@ -30,6 +31,10 @@ class Phase:
     last_lr: float
     image_share: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Check what the stage relies on."""
+        require_positive(self, "num_frames", "batch_size", "num_steps")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AutoencoderConfig:
@@ -48,6 +53,10 @@ class AutoencoderConfig:
     kl_weight: float = 5e-4
     ema_decay: float = 0.998
 
+    def __post_init__(self) -> None:
+        """Check what the stage relies on."""
+        require_positive(self, "image_batch_size", "crop_size", "warmup_steps")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextConfig:
@@ -64,6 +73,17 @@ class TextConfig:
     batch_size: int = 32
     lr: float = 1e-3
     warmup_steps: int = 50
+
+    def __post_init__(self) -> None:
+        """Check what the stage relies on."""
+        require_positive(
+            self, "max_length", "width", "num_layers", "num_heads", "num_steps", "batch_size",
+            "warmup_steps",
+        )  # fmt: skip
+        if self.width % self.num_heads:
+            raise ValueError(
+                f"text: width {self.width} is not a multiple of num_heads {self.num_heads}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +104,14 @@ class DiffusionConfig:
     shift_alpha: float = 2.0
     sigma_min: float = 1e-5
     ema_decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        """Check what the stage relies on."""
+        require_positive(
+            self, "num_steps", "batch_size", "clips_per_scene", "warmup_steps", "shift_alpha"
+        )
+        if not 0.0 <= self.decay_from < 1.0:
+            raise ValueError(f"diffusion: decay_from must lie in [0, 1), got {self.decay_from}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +145,8 @@ class RunConfig:
     transformer_precision: str = "bf16"
 
     def __post_init__(self) -> None:
-        """Check what the stages rely on."""
+        """Check what the stages rely on, and that they fit each other."""
+        require_positive(self, "num_frames", "size", "fps")
         if self.num_frames % 4 != 1:
             raise ValueError(f"num_frames must be 4k + 1, got {self.num_frames}")
         if self.size % 16:
@@ -125,3 +154,14 @@ class RunConfig:
         for name in ("autoencoder_precision", "transformer_precision"):
             if getattr(self, name) not in ("bf16", "fp32"):
                 raise ValueError(f"{name} must be bf16 or fp32, got {getattr(self, name)!r}")
+        transformer, channels = self.diffusion.model, self.autoencoder.model.latent_channels
+        if transformer.latent_channels != channels:
+            raise ValueError(
+                f"the autoencoder makes {channels} latent channels, the transformer takes "
+                f"{transformer.latent_channels}"
+            )
+        if {transformer.vec_in_dim, transformer.context_in_dim} != {self.text.width}:
+            raise ValueError(
+                f"text.width is {self.text.width}, the transformer takes {transformer.vec_in_dim} "
+                f"(vector) and {transformer.context_in_dim} (tokens)"
+            )

@@ -30,6 +30,13 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 STAGES = ("text", "autoencoder", "latents", "diffusion", "export")
 
 
+def check_stages(stages: Sequence[str]) -> None:
+    """Raise ValueError unless every name is one of `STAGES`."""
+    for name in stages:
+        if name not in STAGES:
+            raise ValueError(f"unknown stage {name!r}; there are {', '.join(STAGES)}")
+
+
 def train(config: RunConfig, stages: Sequence[str] = STAGES) -> Path:
     """Run the named stages in order.
 
@@ -43,9 +50,7 @@ def train(config: RunConfig, stages: Sequence[str] = STAGES) -> Path:
     Raises:
         ValueError: an unknown stage, or one that needs a checkpoint which is not there.
     """
-    unknown = [name for name in stages if name not in STAGES]
-    if unknown:
-        raise ValueError(f"unknown stage {unknown[0]!r}; there are {', '.join(STAGES)}")
+    check_stages(stages)
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
