@@ -16,6 +16,7 @@ from opensora_fast.train.shapes import COLORS, GROUNDS, Scene
 # On rendered clips the filled share of the box is at most 0.59 for triangles (their tips are thin),
 # 0.75 to 0.82 for discs and 1.0 for squares; the bounds lie in the gaps.
 FILL_SQUARE, FILL_CIRCLE = 0.87, 0.67
+MIN_FILL = 0.35  # below this it is specks all over the frame, no shape
 GROWTH_THRESHOLD = 1.3  # ratio of widths; the language promises at least 1.6
 MOVE_THRESHOLD = 0.12  # in frame edges; the language promises at least 0.25
 MIN_AREA = 0.004  # share of the frame; below this there is no shape
@@ -91,6 +92,13 @@ def _border(video: np.ndarray) -> np.ndarray:
     return np.concatenate([video[:, 0], video[:, -1], video[:, :, 0], video[:, :, -1]], axis=1)
 
 
+def _shape(fill: float) -> str | None:
+    """The shape that fills so much of its bounding box."""
+    if fill < MIN_FILL:
+        return None
+    return "square" if fill > FILL_SQUARE else "circle" if fill > FILL_CIRCLE else "triangle"
+
+
 def judge(frames: np.ndarray) -> Verdict:
     """Read ground, colour, shape and motion off a clip.
 
@@ -119,10 +127,8 @@ def judge(frames: np.ndarray) -> Verdict:
     core = mask & (distance > 0.8 * strongest)  # without the blended outline
     color = _nearest(COLORS, np.median(pixels[core if core.any() else mask], axis=0))
     fill = float(np.median(areas / sizes.prod(axis=1)))
-    shape = "square" if fill > FILL_SQUARE else "circle" if fill > FILL_CIRCLE else "triangle"
-    return Verdict(
-        color=color, shape=shape, motion=_motion(centres, areas**0.5, mask.shape[2]), ground=ground
-    )
+    motion = _motion(centres, areas**0.5, mask.shape[2])
+    return Verdict(color=color, shape=_shape(fill), motion=motion, ground=ground)
 
 
 def score(clips: Iterable[tuple[Scene, np.ndarray]]) -> dict[str, float]:

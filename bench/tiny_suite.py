@@ -24,7 +24,7 @@ RENDER_STREAM = 5  # keeps the fresh clips apart from those of training, which u
 NOTES = (
     "Shares of videos whose pixels show what the sentence says; all: colour, shape and motion at"
     " once. Seconds: median of a video.",
-    "rendered: the judge's own ceiling, on the renderer's clips. image to video: the first frame of"
+    "rendered: the judge's own ceiling, on the renderer's clips. i2v: the first frame of"
     " such a clip is given; PSNR is that of the sampled first frame.",
 )
 
@@ -90,10 +90,10 @@ def run(arguments: argparse.Namespace, console: Console) -> Results:
     ]
     rendered: Row = {"task": "rendered", "videos": len(scenes)}
     rows = [rendered | score(zip(scenes, clips, strict=True))]
-    rows.append(_row("text to video", sample(pipe, scenes, arguments.seed, console)))
+    rows.append(_row("t2v", sample(pipe, scenes, arguments.seed, console)))
     if arguments.image_to_video:
         images = [clip[0] for clip in clips]
-        rows.append(_row("image to video", sample(pipe, scenes, arguments.seed, console, images)))
+        rows.append(_row("i2v", sample(pipe, scenes, arguments.seed, console, images)))
     settings = {
         "model": arguments.model,
         "seed": arguments.seed,
@@ -129,7 +129,7 @@ def sample(
     Returns:
         The videos in order, each with its seconds from the words to the pixels.
     """
-    task = "text to video" if images is None else "image to video"
+    task = "t2v" if images is None else "i2v"
     found = []
     for i, scene in enumerate(track(scenes, task, console=console, transient=True)):
         image = None if images is None else images[i]
@@ -150,7 +150,7 @@ def _row(task: str, videos: Sequence[Sampled]) -> Row:
     row["seconds"] = statistics.median(video.seconds for video in videos)
     likenesses = [v.first_frame_psnr for v in videos if v.first_frame_psnr is not None]
     if likenesses:
-        row["first-frame PSNR"] = statistics.fmean(likenesses)
+        row["PSNR"] = statistics.fmean(likenesses)
     return row
 
 
