@@ -87,9 +87,10 @@ def test_times_lie_towards_the_noise(witness: Witness) -> None:
 
 def test_a_few_steps_lower_the_loss(config: RunConfig, diffusion_data: DiffusionData) -> None:
     small = dataclasses.replace(
-        config.diffusion, num_steps=15, batch_size=16, adamw_lr=2e-2, decay_from=0.9
+        config.diffusion, num_steps=20, batch_size=16, adamw_lr=1e-2, decay_from=0.9
     )
-    stage = DiffusionStage(small, diffusion_data, 0, torch.float32)
+    data = dataclasses.replace(diffusion_data, clips=torch.full_like(diffusion_data.clips, 2.0))
+    stage = DiffusionStage(small, data, 0, torch.float32)
 
     def loss() -> float:
         with torch.no_grad():
@@ -97,7 +98,7 @@ def test_a_few_steps_lower_the_loss(config: RunConfig, diffusion_data: Diffusion
             return float(stage._loss(rng, torch.Generator().manual_seed(99)))
 
     before = loss()
-    assert 1.5 < before < 2.6  # the output begins at zero: noise and data have variance one each
+    assert 4.5 < before < 5.5  # the output begins at zero: noise of variance one, data of two
     for step in range(stage.num_steps):
         stage.step(step)
-    assert loss() < 0.9 * before
+    assert loss() < 0.6 * before
