@@ -7,19 +7,24 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from opensora_fast.atomic import check_output
 from opensora_fast.metrics import psnr
 from opensora_fast.models.configuration import config_to_dict
 from opensora_fast.pipeline import VideoPipeline
 from opensora_fast.train.shapes import Scene, render, test_scenes
+from opensora_fast.video import write_image
 
+from .contact_sheet import contact_sheet
 from .report import Results, Row
 from .tiny_quality import score
 
+SHEET_ROWS = 8
 RENDER_STREAM = 5  # keeps the fresh clips apart from those of training, which use 0 to 4
 NOTES = (
     "Shares of videos whose pixels show what the sentence says; all: colour, shape and motion at"
@@ -54,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-to-video", action="store_true", help="give first frames as images, too"
     )
+    parser.add_argument(
+        "--contact-sheet", metavar="FILE", help="also write eight of the videos as one PNG picture"
+    )
     parser.add_argument("--seed", type=_seed, default=0, help="video i is drawn with seed + i")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda[:n]")
 
@@ -71,6 +79,8 @@ def run(arguments: argparse.Namespace, console: Console) -> Results:
     Raises:
         ValueError: the model cannot be loaded or makes no square videos.
     """
+    sheet = arguments.contact_sheet
+    sheet = check_output(sheet, (".png",)) if sheet is not None else None
     pipe = VideoPipeline.from_pretrained(arguments.model, device=arguments.device)
     config = pipe.defaults
     if config.height != config.width:
@@ -90,7 +100,10 @@ def run(arguments: argparse.Namespace, console: Console) -> Results:
     ]
     rendered: Row = {"task": "rendered", "videos": len(scenes)}
     rows = [rendered | score(zip(scenes, clips, strict=True))]
-    rows.append(_row("t2v", sample(pipe, scenes, arguments.seed, console)))
+    videos = sample(pipe, scenes, arguments.seed, console)
+    rows.append(_row("t2v", videos))
+    if sheet is not None:
+        _write_sheet(sheet, videos, console)
     if arguments.image_to_video:
         images = [clip[0] for clip in clips]
         rows.append(_row("i2v", sample(pipe, scenes, arguments.seed, console, images)))
@@ -142,6 +155,15 @@ def sample(
             Sampled(scene=scene, frames=frames, seconds=seconds, first_frame_psnr=likeness)
         )
     return found
+
+
+def _write_sheet(path: Path, videos: Sequence[Sampled], console: Console) -> None:
+    """Write some of the videos, evenly spread, as one picture, and say what they should show."""
+    count = min(SHEET_ROWS, len(videos))
+    shown = [videos[i * len(videos) // count] for i in range(count)]
+    write_image(path, contact_sheet([video.frames for video in shown]))
+    for video in shown:
+        console.print(f"{path.name}: {video.scene.prompt}")
 
 
 def _row(task: str, videos: Sequence[Sampled]) -> Row:
