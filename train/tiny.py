@@ -118,7 +118,8 @@ def _autoencoder(config: RunConfig, out: Path, *, run: bool) -> AutoencoderStage
 
 
 def _statistics_clips(config: RunConfig) -> torch.Tensor:
-    scenes = training_scenes()[:: len(training_scenes()) // NUM_CLIPS_FOR_STATISTICS]
+    every = max(1, len(training_scenes()) // NUM_CLIPS_FOR_STATISTICS)
+    scenes = training_scenes()[::every]
     return to_pixels(scene_clips(scenes, config.num_frames, config.size, config.seed))
 
 

@@ -11,7 +11,7 @@ def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(
         "bench",
-        help="Measure: kernels, models or all [--compare old.jsonl].",
+        help="Measure: SUITE [options], e.g. tiny-quality; --help lists the suites.",
         context_settings=PASS_THROUGH,
     )(bench)
 
