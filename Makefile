@@ -43,8 +43,8 @@ typecheck: $(VENV)/.lint ## mypy --strict on the tree as a wheel installs it
 	@ln -s $(CURDIR)/opensora_fast/* $(CURDIR)/kernels $(CURDIR)/models $(CURDIR)/train $(CURDIR)/bench build/typing/opensora_fast/
 	@cd build/typing && $(CURDIR)/$(PY) -m mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p opensora_fast
 
-bench: build ## measure kernels and models (ARGS="kernels group_norm_silu")
-	@$(PY) -m opensora_fast.bench $(or $(ARGS),all)
+bench: build ## measure (ARGS="tiny-quality --prompts 16")
+	@$(PY) -m opensora_fast.bench $(or $(ARGS),tiny-quality)
 
 train-tiny: $(VENV)/.test ## train the tiny model again; a second call resumes
 	@$(PY) -m opensora_fast.train tiny $(ARGS)
