@@ -26,7 +26,7 @@ def tiny() -> RunConfig:
                     image_share=0.1,
                 ),
                 Phase(
-                    num_frames=17, batch_size=2, num_steps=750, first_lr=0.35, last_lr=0.0,
+                    num_frames=17, batch_size=2, num_steps=1600, first_lr=0.35, last_lr=0.0,
                     image_share=0.15,
                 ),
             ),
