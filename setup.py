@@ -75,6 +75,7 @@ class CMakeBuild(build_ext):
             f"-DOPENSORA_FAST_EXTENSION_SUFFIX={sysconfig.get_config_var('EXT_SUFFIX')}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            f"-DOPENSORA_FAST_CUDA={os.environ.get('OPENSORA_FAST_CUDA', 'AUTO')}",
         ]
         ninja = find_tool("ninja")
         generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"] if ninja else []
