@@ -9,6 +9,7 @@
 #include "core/cpu_features.h"
 #include "core/half.h"
 #include "core/tensor.h"
+#include "simd/vec.h"
 
 namespace osf {
 
@@ -30,6 +31,18 @@ struct IsaRow {
   Isa isa;
   void (*run)(const Params&);
 };
+
+// The table of a kernel that simd/foreach_isa.h compiled as op::<isa>::function.
+// clang-format off
+#if OSF_X86
+#define OSF_ISA_TABLE(op, function)               \
+  {{::osf::Isa::kScalar, op::scalar::function},   \
+   {::osf::Isa::kAvx2, op::avx2::function},       \
+   {::osf::Isa::kAvx512, op::avx512::function}}
+#else
+#define OSF_ISA_TABLE(op, function) {{::osf::Isa::kScalar, op::scalar::function}}
+#endif
+// clang-format on
 
 // Runs the row of the instruction set; ends in an error, never in silence.
 template <class Params, std::size_t kRows>

@@ -87,42 +87,13 @@ inline std::vector<Affine> fold(const GroupNormSiluParams& p, const std::vector<
 
 }  // namespace osf::group_norm_silu
 
-#define OSF_ISA scalar
-#include "simd/vec_scalar.h"
-//
-#include "cpu/group_norm_silu-inl.h"
-#undef OSF_ISA
-
-#if OSF_X86
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c")
-#define OSF_ISA avx2
-#include "simd/vec_avx2.h"
-//
-#include "cpu/group_norm_silu-inl.h"
-#undef OSF_ISA
-#pragma GCC pop_options
-
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")
-#define OSF_ISA avx512
-#include "simd/vec_avx512.h"
-//
-#include "cpu/group_norm_silu-inl.h"
-#undef OSF_ISA
-#pragma GCC pop_options
-#endif
+#define OSF_FOREACH_ISA_FILE "cpu/group_norm_silu-inl.h"
+#include "simd/foreach_isa.h"
 
 namespace osf {
 namespace {
 
-constexpr IsaRow<GroupNormSiluParams> kTable[] = {
-    {Isa::kScalar, group_norm_silu::scalar::run},
-#if OSF_X86
-    {Isa::kAvx2, group_norm_silu::avx2::run},
-    {Isa::kAvx512, group_norm_silu::avx512::run},
-#endif
-};
+constexpr IsaRow<GroupNormSiluParams> kTable[] = OSF_ISA_TABLE(group_norm_silu, run);
 
 }  // namespace
 

@@ -90,42 +90,14 @@ inline void reduce(const GroupNormSiluBackwardParams& p, const std::vector<Sums>
 
 }  // namespace osf::group_norm_silu_backward
 
-#define OSF_ISA scalar
-#include "simd/vec_scalar.h"
-//
-#include "cpu/group_norm_silu_backward-inl.h"
-#undef OSF_ISA
-
-#if OSF_X86
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c")
-#define OSF_ISA avx2
-#include "simd/vec_avx2.h"
-//
-#include "cpu/group_norm_silu_backward-inl.h"
-#undef OSF_ISA
-#pragma GCC pop_options
-
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")
-#define OSF_ISA avx512
-#include "simd/vec_avx512.h"
-//
-#include "cpu/group_norm_silu_backward-inl.h"
-#undef OSF_ISA
-#pragma GCC pop_options
-#endif
+#define OSF_FOREACH_ISA_FILE "cpu/group_norm_silu_backward-inl.h"
+#include "simd/foreach_isa.h"
 
 namespace osf {
 namespace {
 
-constexpr IsaRow<GroupNormSiluBackwardParams> kTable[] = {
-    {Isa::kScalar, group_norm_silu_backward::scalar::run},
-#if OSF_X86
-    {Isa::kAvx2, group_norm_silu_backward::avx2::run},
-    {Isa::kAvx512, group_norm_silu_backward::avx512::run},
-#endif
-};
+constexpr IsaRow<GroupNormSiluBackwardParams> kTable[] =
+    OSF_ISA_TABLE(group_norm_silu_backward, run);
 
 }  // namespace
 
