@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from opensora_fast import __version__
-from opensora_fast.atomic import check_output, replacing
 from opensora_fast.kernels.device import device_info
+from opensora_fast.models.atomic import replacing
+from opensora_fast.output_path import check_output
 
 PACKAGES = ("torch", "transformers", "safetensors", "numpy", "av")
 GIT_TIMEOUT_S = 10

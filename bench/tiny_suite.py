@@ -13,9 +13,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from opensora_fast.atomic import check_output
 from opensora_fast.metrics import psnr
 from opensora_fast.models.configuration import config_to_dict
+from opensora_fast.output_path import check_output
 from opensora_fast.pipeline import VideoPipeline
 from opensora_fast.train.shapes import Scene, render, test_scenes
 from opensora_fast.video import write_image

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .atomic import replacing
 from .configuration import config_from_dict, config_to_dict
 
 _INDEX_NAME = "model.safetensors.index.json"
@@ -163,18 +164,15 @@ def save_tensors(
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot save {path.name}: there is no folder {path.parent}")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        save_file(
-            {key: tensor.detach().contiguous() for key, tensor in tensors.items()},
-            partial,
-            metadata={"format": "pt", **(metadata or {})},
-        )
-        os.replace(partial, path)
+        with replacing(path) as temporary:
+            save_file(
+                {key: tensor.detach().contiguous() for key, tensor in tensors.items()},
+                temporary,
+                metadata={"format": "pt", **(metadata or {})},
+            )
     except SafetensorError as error:
         raise OSError(f"cannot save {path}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def save_safetensors(
@@ -283,7 +281,8 @@ def _open(file: Path, device: torch.device | str | None = None) -> Any:
 def _shards(path: Path) -> dict[Path, set[str] | None]:
     """The files of a checkpoint and, where an index says so, the keys of each."""
     if path.is_dir():
-        single = sorted(path.glob("*.safetensors"))
+        # A hidden file is one that is still being written.
+        single = sorted(path.glob("[!.]*.safetensors"))
         if (path / _INDEX_NAME).is_file():
             path = path / _INDEX_NAME
         elif (path / _SINGLE_NAME).is_file():

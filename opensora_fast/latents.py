@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from opensora_fast.atomic import check_output
 from opensora_fast.models.checkpoint import CheckpointError, read_metadata, save_tensors
+from opensora_fast.output_path import check_output
 
 SUFFIXES = (".safetensors",)
 FORMAT = "opensora-fast latents 1"

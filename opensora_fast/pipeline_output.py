@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import torch
 
-from opensora_fast.atomic import check_output
 from opensora_fast.latents import SUFFIXES as LATENT_SUFFIXES
 from opensora_fast.latents import VideoLatents
+from opensora_fast.output_path import check_output
 from opensora_fast.sampling_config import SamplingConfig
 from opensora_fast.video import (
     IMAGE_SUFFIXES,

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from opensora_fast.atomic import check_output, replacing
+from opensora_fast.models.atomic import replacing
+from opensora_fast.output_path import check_output
 
 if TYPE_CHECKING:
     import torch

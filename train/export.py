@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, PreTrainedModel, T5EncoderModel
 
 from opensora_fast.models import HunyuanVAE, MMDiT
+from opensora_fast.models.atomic import replacing
 from opensora_fast.models.checkpoint import save_tensors
 from opensora_fast.models.text.bytes_tokenizer import build_byte_tokenizer
 
@@ -47,9 +47,9 @@ def export_pipeline(
     save_tensors(_as(transformer, STORED), folder / "transformer.safetensors")
     for name, model in (("t5", t5), ("clip", clip)):
         _save_text_encoder(model, folder / name, config.text.max_length)
-    _write(
-        folder / "model_index.json", json.dumps(_index(config, vae, transformer), indent=2) + "\n"
-    )
+    index = json.dumps(_index(config, vae, transformer), indent=2) + "\n"
+    with replacing(folder / "model_index.json") as temporary:
+        temporary.write_text(index, encoding="utf-8")
 
 
 def _index(config: RunConfig, vae: HunyuanVAE, transformer: MMDiT) -> dict[str, object]:
@@ -96,12 +96,3 @@ def _save_text_encoder(model: PreTrainedModel, folder: Path, max_length: int) ->
 
 def _as(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
     return {name: value.to(dtype) for name, value in module.state_dict().items()}
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -15,6 +15,8 @@ import av
 import numpy as np
 import torch
 
+from opensora_fast.models.atomic import replacing
+
 from .autoencoder import AutoencoderStage
 from .clips import ClipSource, real_clip_paths, scene_clips
 from .config import RunConfig
@@ -52,8 +54,8 @@ def train(config: RunConfig, stages: Sequence[str] = STAGES) -> Path:
     """
     check_stages(stages)
     out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    with replacing(out / "config.json") as temporary:
+        temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", "utf-8")
     text = TextStage(config.text, config.seed)
     _advance(text, out, config, run="text" in stages)
     if set(stages) <= {"text"}:

@@ -39,9 +39,9 @@ def decode(
     quiet: options.Quiet = False,
 ) -> None:
     """Load, decode, save; several videos in one file are saved one by one."""
-    from opensora_fast.atomic import check_output
     from opensora_fast.autoencode import decode_video, load_autoencoder, set_tiling
     from opensora_fast.latents import VideoLatents
+    from opensora_fast.output_path import check_output
     from opensora_fast.pipeline_output import numbered, output_suffixes, write_frames
     from opensora_fast.stages import Stages
 

@@ -46,8 +46,8 @@ def encode(
 ) -> None:
     """Read, encode, save."""
     from opensora_fast import latents
-    from opensora_fast.atomic import check_output
     from opensora_fast.autoencode import encode_video, load_autoencoder, read_clip, set_tiling
+    from opensora_fast.output_path import check_output
     from opensora_fast.stages import Stages
 
     out = out or Path(f"{clip.stem}.latents.safetensors")

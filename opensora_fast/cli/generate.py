@@ -126,7 +126,7 @@ def _one_prompt(plain: list[str], option: str | None) -> str:
 def _checked_out(out: Path | None) -> Path:
     """Check all that can be checked before the number of frames is known."""
     from opensora_fast import latents, video
-    from opensora_fast.atomic import check_output
+    from opensora_fast.output_path import check_output
 
     if out is None:
         out = Path("outputs") / time.strftime("%Y%m%d-%H%M%S.mp4")
@@ -134,7 +134,7 @@ def _checked_out(out: Path | None) -> Path:
 
 
 def _check_kind(out: Path, num_frames: int) -> None:
-    from opensora_fast.atomic import check_output
+    from opensora_fast.output_path import check_output
     from opensora_fast.pipeline_output import output_suffixes
 
     check_output(out, output_suffixes(num_frames, "latent" if _is_latents(out) else "np"))

@@ -45,7 +45,6 @@ def reconstruct(
     """Read, encode, decode, compare, save."""
     import numpy as np
 
-    from opensora_fast.atomic import check_output
     from opensora_fast.autoencode import (
         decode_video,
         encode_video,
@@ -54,6 +53,7 @@ def reconstruct(
         set_tiling,
     )
     from opensora_fast.metrics import psnr, ssim
+    from opensora_fast.output_path import check_output
     from opensora_fast.pipeline_output import output_suffixes, write_frames
     from opensora_fast.stages import Stages
 

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from opensora_fast.models import CheckpointError, HunyuanVAE, HunyuanVAEConfig, MMDiT, MMDiTConfig
+from opensora_fast.models.atomic import replacing
 from opensora_fast.models.checkpoint import (
     check_checkpoint,
     load_safetensors,
@@ -185,6 +186,13 @@ def test_saving_is_all_or_nothing(saved, tmp_path, monkeypatch) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [saved.name]
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         save_tensors({"x": torch.zeros(1)}, tmp_path / "none" / "x.safetensors")
+
+
+def test_a_file_that_is_being_written_is_not_read(saved, tmp_path) -> None:
+    only = saved.rename(tmp_path / "weights.safetensors")
+    with replacing(tmp_path / "other.safetensors") as temporary:
+        temporary.write_bytes(b"half")
+        assert {info.file for info in read_header(tmp_path).values()} == {only}
 
 
 def test_metadata_and_views(tmp_path) -> None:
