@@ -13,7 +13,7 @@ from opensora_fast.models import HunyuanVAE
 
 from .clips import ClipSource
 from .config import AutoencoderConfig, Phase
-from .optim import Ema, Muon
+from .optim import Ema, muon_and_adamw, scale_learning_rates
 
 LARGE_MAX_FRAMES = 5  # longer large crops would cost too much
 POOL = 8  # edge of the squares whose mean colour is compared
@@ -78,17 +78,11 @@ class AutoencoderStage:
         initialize(self.model, torch.Generator().manual_seed(seed))
         self.parameters: dict[str, Tensor] = dict(self.model.named_parameters())
         self.num_steps = sum(phase.num_steps for phase in config.phases)
-        inner = {
-            n
-            for n, p in self.parameters.items()
-            if p.dim() >= 2 and not n.startswith(ADAMW_PREFIXES)
-        }
-        self.muon = Muon([p for n, p in self.parameters.items() if n in inner], lr=config.muon_lr)
-        self.outer = [p for n, p in self.parameters.items() if n not in inner]
-        self.adamw = torch.optim.AdamW(
-            self.outer, lr=config.adamw_lr, betas=(0.9, 0.99), weight_decay=0.0
+        muon, adamw = muon_and_adamw(
+            self.parameters, ADAMW_PREFIXES, muon_lr=config.muon_lr, adamw_lr=config.adamw_lr
         )
-        self.optimizers: list[torch.optim.Optimizer] = [self.muon, self.adamw]
+        self.optimizers: list[torch.optim.Optimizer] = [muon, adamw]
+        self.outer: list[Tensor] = adamw.param_groups[0]["params"]
         self.ema = Ema(self.parameters, config.ema_decay)
 
     def step(self, step: int) -> dict[str, float]:
@@ -146,8 +140,4 @@ class AutoencoderStage:
         cosine = 0.5 * (1.0 + math.cos(math.pi * index / phase.num_steps))
         factor = phase.last_lr + (phase.first_lr - phase.last_lr) * cosine
         factor *= min(1.0, (index + 1) / self.config.warmup_steps)
-        for optimizer, lr in zip(
-            self.optimizers, (self.config.muon_lr, self.config.adamw_lr), strict=True
-        ):
-            for group in optimizer.param_groups:
-                group["lr"] = lr * factor
+        scale_learning_rates(self.optimizers, factor)

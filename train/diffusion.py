@@ -17,7 +17,7 @@ from opensora_fast.models import MMDiT
 from opensora_fast.models.mmdit.patchify import latent_position_ids, pack, text_position_ids
 
 from .config import DiffusionConfig
-from .optim import Ema, Muon
+from .optim import Ema, muon_and_adamw, scale_learning_rates
 
 ADAMW_PREFIXES = ("img_in", "cond_in", "final_layer.linear")
 
@@ -71,15 +71,10 @@ class DiffusionStage:
         initialize(self.model)
         self.num_steps = config.num_steps
         self.parameters: dict[str, Tensor] = dict(self.model.named_parameters())
-        inner = {
-            n
-            for n, p in self.parameters.items()
-            if p.dim() == 2 and not n.startswith(ADAMW_PREFIXES)
-        }
-        outer = [p for n, p in self.parameters.items() if n not in inner]
         self.optimizers: list[torch.optim.Optimizer] = [
-            Muon([p for n, p in self.parameters.items() if n in inner], lr=config.muon_lr),
-            torch.optim.AdamW(outer, lr=config.adamw_lr, betas=(0.9, 0.99), weight_decay=0.0),
+            *muon_and_adamw(
+                self.parameters, ADAMW_PREFIXES, muon_lr=config.muon_lr, adamw_lr=config.adamw_lr
+            )
         ]
         self.ema = Ema(self.parameters, config.ema_decay)
         _, _, _, t, h, w = data.clips.shape
@@ -141,6 +136,4 @@ class DiffusionStage:
         config = self.config
         left = (1.0 - step / config.num_steps) / (1.0 - config.decay_from)
         factor = min(1.0, (step + 1) / config.warmup_steps) * max(config.final_lr, min(1.0, left))
-        for optimizer, lr in zip(self.optimizers, (config.muon_lr, config.adamw_lr), strict=True):
-            for group in optimizer.param_groups:
-                group["lr"] = lr * factor
+        scale_learning_rates(self.optimizers, factor)

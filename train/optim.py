@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -89,6 +89,39 @@ class Muon(torch.optim.Optimizer):
                 for (p, _), update in zip(members, updates, strict=True):
                     p.mul_(1.0 - group["lr"] * group["weight_decay"])
                     p.add_(update.view_as(p).to(p.dtype), alpha=-scale)
+
+
+def muon_and_adamw(
+    parameters: Mapping[str, Tensor],
+    adamw_prefixes: tuple[str, ...],
+    *,
+    muon_lr: float,
+    adamw_lr: float,
+) -> tuple[Muon, torch.optim.AdamW]:
+    """Share parameters out: to Muon what has two axes or more, to AdamW the rest.
+
+    Args:
+        parameters: name to parameter.
+        adamw_prefixes: beginnings of the names whose parameters are AdamW's whatever their axes:
+            the layers that map into and out of the network.
+        muon_lr: Muon's learning rate.
+        adamw_lr: AdamW's.
+
+    Returns:
+        Both optimisers, each with its parameters in their order.
+    """
+    inner, outer = [], []
+    for name, p in parameters.items():
+        (inner if p.dim() >= 2 and not name.startswith(adamw_prefixes) else outer).append(p)
+    adamw = torch.optim.AdamW(outer, lr=adamw_lr, betas=(0.9, 0.99), weight_decay=0.0)
+    return Muon(inner, lr=muon_lr), adamw
+
+
+def scale_learning_rates(optimizers: Iterable[torch.optim.Optimizer], factor: float) -> None:
+    """Set each learning rate to `factor` times the one its optimiser was made with."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = optimizer.defaults["lr"] * factor
 
 
 class Ema:

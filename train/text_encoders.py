@@ -21,7 +21,7 @@ from opensora_fast.models.text.bytes_tokenizer import (
 )
 
 from .config import TextConfig
-from .optim import Ema
+from .optim import Ema, scale_learning_rates
 from .shapes import COLORS, GROUNDS, MOTIONS, SHAPES, SIZES, Scene, test_scenes, training_scenes
 
 VOCABULARY = FIRST_BYTE_ID + 256
@@ -129,7 +129,7 @@ class TextStage:
         rows = torch.from_numpy(rng.integers(len(self.ids), size=self.config.batch_size))
         warmup = min(1.0, (step + 1) / self.config.warmup_steps)
         decay = max(0.05, min(1.0, 2.0 * (1.0 - step / self.num_steps)))
-        self.optimizers[0].param_groups[0]["lr"] = self.config.lr * warmup * decay
+        scale_learning_rates(self.optimizers, warmup * decay)
         losses = [
             F.cross_entropy(part, self.labels[rows, i])
             for logits in self._logits(self.ids[rows])

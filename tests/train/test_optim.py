@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from opensora_fast.train.optim import Ema, Muon, orthogonalize
+from opensora_fast.train.optim import (
+    Ema,
+    Muon,
+    muon_and_adamw,
+    orthogonalize,
+    scale_learning_rates,
+)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (6, 20), (20, 6), (1, 5)])
@@ -66,6 +72,25 @@ def test_muon_lowers_a_loss_of_equal_and_unequal_shapes() -> None:
 def test_muon_refuses_a_closure() -> None:
     with pytest.raises(ValueError, match="closures are not supported"):
         Muon([torch.ones(2, 2, requires_grad=True)]).step(lambda: None)
+
+
+def test_parameters_are_shared_out_by_axes_and_name() -> None:
+    shapes = {
+        "conv_in.weight": (4, 3, 3),
+        "a.weight": (4, 4),
+        "a.bias": (4,),
+        "b.weight": (2, 3, 1),
+    }
+    parameters = {name: torch.zeros(shape).requires_grad_() for name, shape in shapes.items()}
+    muon, adamw = muon_and_adamw(parameters, ("conv_in",), muon_lr=0.5, adamw_lr=0.25)
+    names = {id(p): name for name, p in parameters.items()}
+    given = [[names[id(p)] for p in o.param_groups[0]["params"]] for o in (muon, adamw)]
+    assert given == [["a.weight", "b.weight"], ["conv_in.weight", "a.bias"]]
+
+    for factor in (0.5, 2.0):  # always of the first rate, not of the last
+        scale_learning_rates((muon, adamw), factor)
+        assert muon.param_groups[0]["lr"] == 0.5 * factor
+        assert adamw.param_groups[0]["lr"] == 0.25 * factor
 
 
 def test_the_average_follows_its_formula() -> None:
