@@ -2,6 +2,12 @@
 
 #include <cstdlib>
 
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "core/check.h"
 
 namespace osf {
@@ -28,10 +34,30 @@ bool has_avx2() { return false; }
 bool has_avx512() { return false; }
 #endif
 
+#if defined(__x86_64__) && defined(__linux__)
+// Linux hands the tiles' state out on request, once for the process and all its threads.
+bool tiles_granted() {
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+bool has_amx() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!has_avx512() || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
+  constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24;
+  if ((d & kAmxBf16) == 0 || (d & kAmxTile) == 0) return false;
+  static const bool granted = tiles_granted();
+  return granted;
+}
+#else
+bool has_amx() { return false; }
+#endif
+
 const IsaEntry kIsas[] = {
     {Isa::kScalar, "scalar", [] { return true; }},
     {Isa::kAvx2, "avx2", has_avx2},
     {Isa::kAvx512, "avx512", has_avx512},
+    {Isa::kAmx, "amx", has_amx},
 };
 
 const IsaEntry& entry(Isa isa) { return kIsas[static_cast<int>(isa)]; }
@@ -60,7 +86,7 @@ Isa selected_isa() {
           ": this processor does not have it; the best it has is ", isa_name(best));
     return candidate.isa;
   }
-  check(false, "OPENSORA_FAST_CPU_ISA=", forced, ": not one of scalar, avx2, avx512");
+  check(false, "OPENSORA_FAST_CPU_ISA=", forced, ": not one of scalar, avx2, avx512, amx");
   return best;
 }
 

@@ -1,5 +1,6 @@
 // Which instruction set the CPU kernels use: the best the processor has, or the one that the
-// environment variable OPENSORA_FAST_CPU_ISA forces (scalar, avx2 or avx512).
+// environment variable OPENSORA_FAST_CPU_ISA forces (scalar, avx2, avx512 or amx). Each includes
+// those before it; amx stands for AVX-512 and the bfloat16 matrix tiles.
 #pragma once
 
 #include <string>
@@ -7,7 +8,7 @@
 
 namespace osf {
 
-enum class Isa { kScalar = 0, kAvx2 = 1, kAvx512 = 2 };
+enum class Isa { kScalar = 0, kAvx2 = 1, kAvx512 = 2, kAmx = 3 };
 
 const char* isa_name(Isa isa);
 

@@ -30,4 +30,36 @@ void parallel_for(std::int64_t count, std::int64_t cost, const Body& body) {
   for (std::int64_t i = 0; i < count; ++i) body(i);
 }
 
+// A team of threads that works through several loops together: parallel_team(body) runs body() on
+// every thread, and within it team_for(count, body) deals the numbers [0, count) out one by one and
+// waits until all are done. Within another parallel region the team is the caller alone.
+template <class Body>
+void parallel_team(const Body& body) {
+#pragma omp parallel if (!omp_in_parallel())
+  body();
+}
+
+template <class Body>
+void team_for(std::int64_t count, const Body& body) {
+#pragma omp for schedule(dynamic, 1)
+  for (std::int64_t i = 0; i < count; ++i) body(i);
+}
+
+// Which of the team's threads this one is, and how many a team has.
+inline std::int64_t team_rank() {
+#ifdef _OPENMP
+  return omp_get_thread_num();
+#else
+  return 0;
+#endif
+}
+
+inline std::int64_t team_size() {
+#ifdef _OPENMP
+  return omp_in_parallel() ? 1 : omp_get_max_threads();
+#else
+  return 1;
+#endif
+}
+
 }  // namespace osf

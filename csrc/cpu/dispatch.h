@@ -44,12 +44,13 @@ struct IsaRow {
 #endif
 // clang-format on
 
-// Runs the row of the instruction set; ends in an error, never in silence.
+// Runs the best row that the instruction set includes; ends in an error, never in silence. Rows go
+// from the least to the greatest.
 template <class Params, std::size_t kRows>
 void run_on(Isa isa, const IsaRow<Params> (&table)[kRows], const Params& params, const char* op) {
   check(isa_supported(isa), op, ": this processor does not have ", isa_name(isa));
-  for (const IsaRow<Params>& row : table) {
-    if (row.isa == isa) return row.run(params);
+  for (std::size_t i = kRows; i-- > 0;) {
+    if (table[i].isa <= isa) return table[i].run(params);
   }
   check(false, op, ": no kernel for ", isa_name(isa));
 }

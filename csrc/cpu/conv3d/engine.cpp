@@ -1,0 +1,29 @@
+#include <algorithm>
+#include <cstddef>
+#include <type_traits>
+#include <vector>
+
+#include "core/parallel.h"
+#include "core/scratch.h"
+#include "cpu/conv3d/layout.h"
+#include "cpu/conv3d/tiles.h"
+
+#define OSF_FOREACH_ISA_FILE "cpu/conv3d/engine-inl.h"
+#include "simd/foreach_isa.h"
+
+namespace osf::conv3d {
+namespace {
+
+constexpr IsaRow<Params> kTable[] = OSF_ISA_TABLE(conv3d, run);
+
+}  // namespace
+
+void run(const Params& p) {
+  const bool on_tiles =
+      p.plan.algorithm == Algorithm::kTiles || p.plan.algorithm == Algorithm::kTilesUpsample;
+  if (p.batch == 0) return;
+  if (on_tiles) return run_tiles(p);
+  run_on(p.plan.isa, kTable, p, "conv3d");
+}
+
+}  // namespace osf::conv3d

@@ -1,0 +1,89 @@
+// Sizes that packing and the kernels must agree on.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/conv3d/conv3d.h"
+#include "cpu/dispatch.h"
+
+namespace osf::conv3d {
+
+// Columns of a panel of packed weights, in vectors of the instruction set: as many as the
+// micro-kernel has accumulators for, fewer where the convolution has fewer outputs.
+inline std::int64_t vector_width(Isa isa) {
+  switch (isa) {
+    case Isa::kScalar:
+      return 1;
+    case Isa::kAvx2:
+      return 8;
+    case Isa::kAvx512:
+    case Isa::kAmx:
+      return 16;
+  }
+  return 1;
+}
+
+inline std::int64_t panel_vectors(std::int64_t out_channels, Isa isa) {
+  const std::int64_t most = isa == Isa::kAvx2 ? 2 : 4;
+  const std::int64_t needed = ceil_div(out_channels, vector_width(isa));
+  std::int64_t vectors = 1;
+  while (vectors < most && vectors < needed) vectors *= 2;
+  return vectors;
+}
+
+inline std::int64_t panel_width(std::int64_t out_channels, Isa isa) {
+  return panel_vectors(out_channels, isa) * vector_width(isa);
+}
+
+inline std::int64_t num_panels(std::int64_t out_channels, Isa isa) {
+  return ceil_div(out_channels, panel_width(out_channels, isa));
+}
+
+inline std::int64_t num_taps(const Geometry& g) { return g.kernel[0] * g.kernel[1] * g.kernel[2]; }
+
+inline bool upsamples(const Geometry& g) {
+  return g.scale[0] != 1 || g.scale[1] != 1 || g.scale[2] != 1;
+}
+
+// Planes of a Winograd transform F(m x m, 3 x 3) in space, and of F(2, 3) in time: none for a
+// kernel that is one frame deep.
+inline std::int64_t winograd_planes(std::int64_t m) { return (m + 2) * (m + 2); }
+inline std::int64_t winograd_time_planes(const Geometry& g) { return g.kernel[0] == 3 ? 4 : 1; }
+inline std::int64_t winograd_size(Algorithm algorithm) {
+  return algorithm == Algorithm::kWinograd4 ? 4 : 2;
+}
+
+// Points of F(4, 3): 0, +-a, +-b and infinity. Of sixteen pairs tried these have the smallest
+// error.
+inline constexpr double kPointA = 2.0 / 3.0;
+inline constexpr double kPointB = 3.0 / 2.0;
+
+// Sets of weights that upsampling needs per panel: three per doubled axis (difference to the one
+// before, value, difference to the one after), the three taps of an axis that stays.
+inline constexpr std::int64_t kUpsampleSets = 27;
+
+// Matrix tiles: 16 rows of 32 bfloat16; two by two of them are accumulated at once.
+inline constexpr std::int64_t kTileRows = 16;
+inline constexpr std::int64_t kTileDepth = 32;
+inline constexpr std::int64_t kTilePanel = 32;
+
+// Output phases of an upsampling by `scale` (1 or 2 an axis) and taps of each: a doubled axis has
+// two phases of two taps, one that stays has a phase of three.
+struct Phases {
+  std::int64_t count[3];
+  std::int64_t taps[3];
+  std::int64_t total() const { return count[0] * count[1] * count[2]; }
+  std::int64_t total_taps() const { return taps[0] * taps[1] * taps[2]; }
+};
+
+inline Phases phases_of(const Geometry& g) {
+  Phases phases{};
+  for (int axis = 0; axis < 3; ++axis) {
+    const bool doubled = g.scale[axis] == 2;
+    phases.count[axis] = doubled ? 2 : 1;
+    phases.taps[axis] = doubled ? 2 : g.kernel[axis];
+  }
+  return phases;
+}
+
+}  // namespace osf::conv3d

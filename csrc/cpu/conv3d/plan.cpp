@@ -1,0 +1,82 @@
+#include "cpu/conv3d/layout.h"
+
+namespace osf::conv3d {
+namespace {
+
+// Below these a transform, or a matrix tile, is mostly padding.
+constexpr std::int64_t kMinWinogradChannels = 8;
+constexpr std::int64_t kMinTileChannels = 16;
+// F(4x4) packs 5.3 times the weights, F(2x2) 2.4 times: the widest layers, which hold most of a
+// model's weights and least of its pixels, take the smaller one.
+constexpr std::int64_t kMaxWinograd4Weights = 131072;
+
+bool is_cube(const Geometry& g, std::int64_t depth) {
+  return g.kernel[0] == depth && g.kernel[1] == 3 && g.kernel[2] == 3;
+}
+
+bool has_unit_stride(const Geometry& g) {
+  return g.stride[0] == 1 && g.stride[1] == 1 && g.stride[2] == 1;
+}
+
+bool takes_winograd(const Geometry& g) {
+  if (!has_unit_stride(g) || g.channels < kMinWinogradChannels ||
+      g.out_channels < kMinWinogradChannels) {
+    return false;
+  }
+  return (is_cube(g, 3) && g.padding == Padding::kReplicate) ||
+         (is_cube(g, 1) && g.padding != Padding::kValid);
+}
+
+Algorithm choose(const Geometry& g, Isa isa) {
+  const bool tiles =
+      isa == Isa::kAmx && g.dtype == DType::kBFloat16 && g.channels >= kMinTileChannels;
+  if (upsamples(g)) return tiles ? Algorithm::kTilesUpsample : Algorithm::kUpsample;
+  if (tiles) return Algorithm::kTiles;
+  if (!takes_winograd(g)) return Algorithm::kDirect;
+  return g.channels * g.out_channels <= kMaxWinograd4Weights ? Algorithm::kWinograd4
+                                                             : Algorithm::kWinograd2;
+}
+
+std::int64_t packed_bytes(const Geometry& g, Algorithm algorithm, Isa isa) {
+  const std::int64_t floats =
+      g.channels * num_panels(g.out_channels, isa) * panel_width(g.out_channels, isa);
+  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(float)) * floats;
+  switch (algorithm) {
+    case Algorithm::kDirect:
+      return bytes * num_taps(g);
+    case Algorithm::kWinograd2:
+    case Algorithm::kWinograd4:
+      return bytes * winograd_planes(winograd_size(algorithm)) * winograd_time_planes(g);
+    case Algorithm::kUpsample:
+      return bytes * kUpsampleSets;
+    case Algorithm::kTiles:
+    case Algorithm::kTilesUpsample:
+      break;
+  }
+  const Phases phases = phases_of(g);
+  return phases.total() * phases.total_taps() * ceil_div(g.channels, kTileDepth) * kTileDepth *
+         ceil_div(g.out_channels, kTilePanel) * kTilePanel *
+         static_cast<std::int64_t>(sizeof(BFloat16));
+}
+
+}  // namespace
+
+Plan plan(const Geometry& g, Isa isa) {
+  check(is_cpu_dtype(g.dtype), "conv3d: the CPU kernels take float32 and bfloat16, not ",
+        dtype_name(g.dtype));
+  check(g.channels > 0 && g.out_channels > 0, "conv3d: ", g.channels, " input and ", g.out_channels,
+        " output channels are no sizes");
+  check(isa_supported(isa), "conv3d: this processor does not have ", isa_name(isa));
+  if (upsamples(g)) {
+    const bool doubles = (g.scale[0] == 1 || g.scale[0] == 2) && g.scale[1] == 2 && g.scale[2] == 2;
+    check(
+        doubles && is_cube(g, 3) && has_unit_stride(g) && g.padding == Padding::kReplicate,
+        "conv3d: upsampling is folded into 3x3x3 convolutions of stride 1 with replicated borders "
+        "and scales (1, 2, 2) and (2, 2, 2), not ",
+        g.scale[0], ", ", g.scale[1], ", ", g.scale[2]);
+  }
+  const Algorithm algorithm = choose(g, isa);
+  return {algorithm, isa, packed_bytes(g, algorithm, isa)};
+}
+
+}  // namespace osf::conv3d

@@ -1,0 +1,290 @@
+// Sum over taps on bfloat16 matrix tiles. Include inside the target region, OSF_ISA = amx.
+//
+// Input frames are activated, padded and rounded into planes [slab of 32 channels][position][32], a
+// few frames at a time. Positions count through the padded plane, so a tap is a constant shift and
+// 16 consecutive ones are a matrix tile of 1 KiB; what a tile computes for padding columns is
+// thrown away. A block of two tiles of positions by two of outputs is accumulated in tile registers
+// over all slabs and taps: 27 C products, rounded once.
+//
+// Upsampling by two (an axis of rows, columns or frames) makes two output phases an axis, of two
+// taps each whose weights were summed beforehand: 64 products instead of 216 for 8 outputs.
+
+namespace osf::conv3d::OSF_ISA {
+
+inline constexpr std::int64_t kPlanesBytes = 32 << 20;
+inline constexpr std::int64_t kPatchBytes = 640 << 10;    // of input that a unit of work reads
+inline constexpr std::int64_t kWeightsBytes = 896 << 10;  // of packed weights
+inline constexpr std::int64_t kFillRows = 8;
+inline constexpr std::int64_t kMaxTaps = 128;
+inline constexpr std::int64_t kTileValues = kTileRows * kTileDepth;
+
+struct alignas(64) TileConfig {
+  std::uint8_t palette = 1;
+  std::uint8_t start_row = 0;
+  std::uint8_t reserved[14] = {};
+  std::uint16_t column_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+// sums [32][32] = sum over slabs and taps of two tiles of positions times two of outputs. `taps`
+// point to the first position's row of each tap, `second` is the distance to the second tile, in
+// values; of every slab's weights the first `skipped` taps are left out.
+inline void multiply_block(const BFloat16* const* taps, std::int64_t num_taps, std::int64_t skipped,
+                           std::int64_t num_slabs, std::int64_t slab_size, std::int64_t first,
+                           std::int64_t second, std::int64_t row_step, const BFloat16* weights,
+                           float* sums) {
+  const std::int64_t row_bytes = row_step * static_cast<std::int64_t>(sizeof(BFloat16));
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (std::int64_t slab = 0; slab < num_slabs; ++slab) {
+    weights += skipped * 2 * kTileValues;
+    for (std::int64_t tap = 0; tap < num_taps; ++tap, weights += 2 * kTileValues) {
+      const BFloat16* const a = taps[tap] + slab * slab_size + first;
+      _tile_loadd(4, a, row_bytes);
+      _tile_loadd(6, weights, 64);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_loadd(7, weights + kTileValues, 64);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_loadd(5, a + second, row_bytes);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+  constexpr int kRowBytes = kTilePanel * static_cast<int>(sizeof(float));
+  _tile_stored(0, sums, kRowBytes);
+  _tile_stored(1, sums + 16, kRowBytes);
+  _tile_stored(2, sums + 16 * kTilePanel, kRowBytes);
+  _tile_stored(3, sums + 16 * kTilePanel + 16, kRowBytes);
+}
+
+class Tiles {
+ public:
+  explicit Tiles(const Params& params) : p(params), g(params.geometry), phases(phases_of(g)) {
+    const bool padded = g.padding != Padding::kValid;
+    for (int axis = 1; axis < 3; ++axis) {
+      front[axis] = padded ? g.kernel[axis] / 2 : 0;
+      plane[axis] = p.size[axis] + 2 * front[axis];
+    }
+    front[0] = padded ? g.kernel[0] - 1 : 0;
+    frames = p.plan.algorithm == Algorithm::kTilesUpsample ? p.size[0] : p.out_size[0];
+    rows = p.plan.algorithm == Algorithm::kTilesUpsample ? p.size[1] : p.out_size[1];
+    columns = p.plan.algorithm == Algorithm::kTilesUpsample ? p.size[2] : p.out_size[2];
+    flat = g.stride[1] == 1 && g.stride[2] == 1;
+    row_tiles = ceil_div(columns, kTileRows);
+    num_tiles = flat ? ceil_div((rows - 1) * plane[2] + columns, kTileRows) : rows * row_tiles;
+    slabs = ceil_div(g.channels, kTileDepth);
+    panels = ceil_div(g.out_channels, kTilePanel);
+    // The last tiles read past the plane; what they make of it is thrown away.
+    slab_size = (plane[1] * plane[2] + 2 * kTileRows * g.stride[2] + 2 * plane[2]) * kTileDepth;
+    const std::int64_t frame_bytes = slabs * slab_size * kBytes;
+    const std::int64_t before = g.kernel[0] - 1;  // frames that a chunk shares with the last
+    const std::int64_t fitting = kPlanesBytes / frame_bytes - before;
+    chunk = std::clamp<std::int64_t>(fitting / g.stride[0], 1, frames);
+    ring = (chunk - 1) * g.stride[0] + g.kernel[0];
+
+    const std::int64_t tile_bytes =
+        g.kernel[0] * kTileRows * g.stride[1] * g.stride[2] * slabs * kTileDepth * kBytes;
+    patch = std::clamp<std::int64_t>(kPatchBytes / tile_bytes / 2 * 2, 2, num_tiles + 1);
+    patches = ceil_div(num_tiles, patch);
+    panel_size = phases.total_taps() * slabs * 2 * kTileValues;
+    group = std::clamp<std::int64_t>(kWeightsBytes / (panel_size * kBytes), 1, panels);
+    // A small image still has to occupy every thread.
+    const std::int64_t units = chunk * phases.total() * patches;
+    group = std::clamp<std::int64_t>(units * panels / (4 * team_size()), 1, group);
+    groups = ceil_div(panels, group);
+  }
+
+  void run() {
+    const std::int64_t size = ring * slabs * slab_size;
+    Scratch scratch(Scratch::room<BFloat16>(size));
+    planes = scratch.take<BFloat16>(size);
+    // Channels that only fill the last slab must hold numbers, or their zero weights yield NaN.
+    if (g.channels % kTileDepth != 0) std::memset(planes, 0, static_cast<std::size_t>(size) * 2);
+    parallel_team([&] {
+      for (std::int64_t sample = 0; sample < p.batch; ++sample) run_sample(sample);
+    });
+  }
+
+ private:
+  static constexpr std::int64_t kBytes = sizeof(BFloat16);
+
+  void run_sample(std::int64_t sample) const {
+    std::int64_t done = 0;  // input frames that are in the ring
+    for (std::int64_t t = 0; t < frames; t += chunk) {
+      const std::int64_t count = std::min(chunk, frames - t);
+      const std::int64_t first = std::max(done, first_frame(t));
+      const std::int64_t end = std::min(last_frame(t + count - 1) + 1, p.size[0]);
+      const std::int64_t strips = ceil_div(plane[1], kFillRows);
+      team_for((end - first) * strips, [&](std::int64_t unit) {
+        fill(sample, first + unit / strips, unit % strips * kFillRows);
+      });
+      done = end;
+      const std::int64_t per_frame = phases.total() * patches;
+      team_for(groups * count * per_frame, [&](std::int64_t unit) {
+        const std::int64_t within = unit % (count * per_frame);
+        multiply(sample, t + within / per_frame, within / patches % phases.total(),
+                 within % patches * patch, unit / (count * per_frame) * group);
+      });
+    }
+  }
+
+  bool doubles_time() const { return phases.count[0] == 2; }
+  std::int64_t first_frame(std::int64_t t) const {
+    return std::max<std::int64_t>(doubles_time() ? t - 1 : t * g.stride[0] - front[0], 0);
+  }
+  std::int64_t last_frame(std::int64_t t) const {
+    return doubles_time() ? t + 1 : t * g.stride[0] - front[0] + g.kernel[0] - 1;
+  }
+
+  BFloat16* frame_plane(std::int64_t frame) const {
+    return planes + frame % ring * slabs * slab_size;
+  }
+
+  void fill(std::int64_t sample, std::int64_t frame, std::int64_t first) const {
+    const Activation f = Activation::of(p, sample);
+    const BFloat16* const image = static_cast<const BFloat16*>(p.x) +
+                                  (sample * p.size[0] + frame) * p.size[1] * p.size[2] * g.channels;
+    const std::int64_t end = std::min(first + kFillRows, plane[1]);
+    for (std::int64_t row = first; row < end; ++row) {
+      const std::int64_t source = source_of(row - front[1], p.size[1], g.padding);
+      for (std::int64_t slab = 0; slab < slabs; ++slab) {
+        const std::int64_t channel = slab * kTileDepth;
+        fill_row(p, image, source, f, channel, std::min(kTileDepth, g.channels - channel), front[2],
+                 plane[2], frame_plane(frame) + slab * slab_size + row * plane[2] * kTileDepth,
+                 kTileDepth);
+      }
+    }
+  }
+
+  // Where the taps of a phase start: the rows of position 0, and which weights they take. A frame
+  // of zeros is left out.
+  struct Taps {
+    const BFloat16* starts[kMaxTaps];
+    bool whole = true;
+  };
+
+  Taps taps_of(std::int64_t frame, std::int64_t phase) const {
+    Taps taps;
+    const std::int64_t at[3] = {phase / (phases.count[1] * phases.count[2]),
+                                phase / phases.count[2] % phases.count[1], phase % phases.count[2]};
+    const bool upsampled = upsamples(g);
+    for (std::int64_t tap = 0; tap < phases.total_taps(); ++tap) {
+      const std::int64_t k[3] = {tap / (phases.taps[1] * phases.taps[2]),
+                                 tap / phases.taps[2] % phases.taps[1], tap % phases.taps[2]};
+      std::int64_t t =
+          doubles_time() ? frame + at[0] + k[0] - 1 : frame * g.stride[0] - front[0] + k[0];
+      t = source_of(t, p.size[0], g.padding);
+      // The even phase of a doubled axis meets the one before and itself, the odd one itself and
+      // the one behind; position 0 of the padded plane is one before the image.
+      const std::int64_t h = upsampled ? at[1] + k[1] : k[1];
+      const std::int64_t w = upsampled ? at[2] + k[2] : k[2];
+      taps.starts[tap] = t < 0 ? nullptr : frame_plane(t) + (h * plane[2] + w) * kTileDepth;
+      taps.whole = taps.whole && t >= 0;
+    }
+    return taps;
+  }
+
+  std::int64_t position_of(std::int64_t tile) const {
+    if (flat) return tile * kTileRows;
+    return tile / row_tiles * g.stride[1] * plane[2] + tile % row_tiles * kTileRows * g.stride[2];
+  }
+
+  // Panels [first_panel, ...) of one output phase of one frame, for the tiles of a patch.
+  void multiply(std::int64_t sample, std::int64_t frame, std::int64_t phase, std::int64_t first,
+                std::int64_t first_panel) const {
+    const std::int64_t phase_frame =
+        doubles_time() ? 2 * frame + phase / (phases.count[1] * phases.count[2]) : frame;
+    if (phase_frame >= p.out_size[0]) return;
+    Taps taps = taps_of(frame, phase);
+    std::int64_t num_taps = phases.total_taps();
+    const std::int64_t skipped = skip_zeros(&taps, num_taps);
+    num_taps -= skipped;
+    const TileConfig config;
+    _tile_loadconfig(&config);
+    alignas(64) float sums[2 * kTileRows * kTilePanel];
+    const std::int64_t end = std::min(first + patch, num_tiles);
+    const std::int64_t end_panel = std::min(first_panel + group, panels);
+    for (std::int64_t panel = first_panel; panel < end_panel; ++panel) {
+      const BFloat16* const weights =
+          static_cast<const BFloat16*>(p.packed) + (phase * panels + panel) * panel_size;
+      for (std::int64_t tile = first; tile < end; tile += 2) {
+        const std::int64_t position = position_of(tile) * kTileDepth;
+        const std::int64_t second =
+            tile + 1 < end ? position_of(tile + 1) * kTileDepth - position : 0;
+        multiply_block(taps.starts, num_taps, skipped, slabs, slab_size, position, second,
+                       g.stride[2] * kTileDepth, weights, sums);
+        for (std::int64_t i = 0; i < 2 && tile + i < end; ++i) {
+          write(sample, phase_frame, phase, tile + i, panel, sums + i * kTileRows * kTilePanel);
+        }
+      }
+    }
+    _tile_release();
+  }
+
+  // Frames of zeros come first: their taps are dropped from the list, and jumped over in the
+  // weights.
+  static std::int64_t skip_zeros(Taps* taps, std::int64_t num_taps) {
+    if (taps->whole) return 0;
+    std::int64_t skipped = 0;
+    while (taps->starts[skipped] == nullptr) ++skipped;
+    std::copy(taps->starts + skipped, taps->starts + num_taps, taps->starts);
+    return skipped;
+  }
+
+  // The 16 positions of a tile that lie in the image, 32 outputs each.
+  void write(std::int64_t sample, std::int64_t frame, std::int64_t phase, std::int64_t tile,
+             std::int64_t panel, const float* sums) const {
+    const std::int64_t channel = panel * kTilePanel;
+    const std::int64_t outputs = std::min(kTilePanel, g.out_channels - channel);
+    const std::int64_t scale_h = phases.count[1], scale_w = phases.count[2];
+    const std::int64_t at_h = phase / scale_w % scale_h, at_w = phase % scale_w;
+    std::int64_t row = flat ? tile * kTileRows / plane[2] : tile / row_tiles;
+    std::int64_t column = flat ? tile * kTileRows % plane[2] : tile % row_tiles * kTileRows;
+    const std::int64_t start = (sample * p.out_size[0] + frame) * p.out_size[1];
+    for (std::int64_t i = 0; i < kTileRows; ++i, ++column) {
+      if (flat && column == plane[2]) {
+        column = 0;
+        ++row;
+      }
+      if (row >= rows) return;
+      if (column >= columns) continue;
+      const std::int64_t offset =
+          ((start + row * scale_h + at_h) * p.out_size[2] + column * scale_w + at_w) *
+              g.out_channels +
+          channel;
+      const float* const from = sums + i * kTilePanel;
+      if (outputs == kTilePanel) {
+        write_vector<true>(from, channel, W, offset);
+        write_vector<true>(from + W, channel + W, W, offset + W);
+      } else {
+        for (std::int64_t o = 0; o < outputs; o += W) {
+          write_vector<false>(from + o, channel + o, std::min(W, outputs - o), offset + o);
+        }
+      }
+    }
+  }
+
+  template <bool kFull>
+  void write_vector(const float* sums, std::int64_t channel, std::int64_t lanes,
+                    std::int64_t offset) const {
+    const V bias =
+        p.bias == nullptr ? V::set1(0.0f) : load_part<float, kFull>(p.bias + channel, lanes);
+    const BFloat16* const residual = static_cast<const BFloat16*>(p.residual);
+    emit<BFloat16, kFull>(V::load(sums), V::set1(1.0f), bias,
+                          residual == nullptr ? nullptr : residual + offset,
+                          static_cast<BFloat16*>(p.y) + offset, lanes);
+  }
+
+  const Params& p;
+  const Geometry& g;
+  const Phases phases;
+  std::int64_t front[3], plane[3];
+  std::int64_t frames, rows, columns, row_tiles, num_tiles, slabs, panels, slab_size;
+  std::int64_t chunk, ring, patch, patches, panel_size, group, groups;
+  bool flat;
+  BFloat16* planes = nullptr;
+};
+
+}  // namespace osf::conv3d::OSF_ISA

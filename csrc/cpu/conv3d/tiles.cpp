@@ -1,0 +1,38 @@
+#include "cpu/conv3d/tiles.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+#include "core/parallel.h"
+#include "core/scratch.h"
+#include "cpu/conv3d/layout.h"
+#include "simd/vec.h"
+
+#if OSF_X86
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,amx-tile,amx-bf16")
+#include "simd/vec_avx512.h"
+namespace osf::amx {
+using osf::avx512::V;
+}  // namespace osf::amx
+#define OSF_ISA amx
+#include "cpu/conv3d/activate-inl.h"
+//
+#include "cpu/conv3d/tiles-inl.h"
+#undef OSF_ISA
+#pragma GCC pop_options
+
+namespace osf::conv3d {
+void run_tiles(const Params& p) { amx::Tiles(p).run(); }
+}  // namespace osf::conv3d
+
+#else
+
+namespace osf::conv3d {
+void run_tiles(const Params&) { check(false, "conv3d: matrix tiles are x86's"); }
+}  // namespace osf::conv3d
+
+#endif

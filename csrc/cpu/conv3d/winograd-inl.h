@@ -1,0 +1,325 @@
+// Winograd convolution, 3x3 in space as F(m x m, 3 x 3), three frames in time as F(2, 3).
+//
+// In space, per frame: V = B' d B of every tile d of (m + 2) x (m + 2) activated values, (m + 2)^2
+// planes [tile][channel]. In time, for the frames t and t + 1 and every plane: the products of
+// {V[t-2] - V[t], V[t-1] + V[t], V[t] - V[t-1], V[t-1] - V[t+1]} with the four time planes of the
+// weights are summed to M[t] = m0 + m1 + m2 and M[t+1] = m1 - m2 - m3. Then y = A' M A.
+// On frame 0, which stands for its own past, the second product alone remains: M[0] = 2 m1(V[0]).
+//
+// The team goes through a block of tile rows at a time, so that V of four frames and M of two stay
+// in the cache: transform | product | inverse transform, with all threads at each. Lavin and Gray,
+// Fast Algorithms for Convolutional Neural Networks (2015); points of F(4, 3) in layout.h. Included
+// once per instruction set.
+
+namespace osf::conv3d::OSF_ISA {
+
+inline constexpr std::int64_t kWinogradTiles = 64;     // of a block
+inline constexpr std::int64_t kWinogradChannels = 32;  // activated at a time
+inline constexpr std::int64_t kWinogradTimedBytes = 192 << 10;
+
+template <int m>
+struct Transform;
+
+template <>
+struct Transform<2> {
+  static void input(const V* d, V* out) {
+    out[0] = d[0] - d[2];
+    out[1] = d[1] + d[2];
+    out[2] = d[2] - d[1];
+    out[3] = d[1] - d[3];
+  }
+  static void output(const V* in, V* y) {
+    y[0] = in[0] + in[1] + in[2];
+    y[1] = in[1] - in[2] - in[3];
+  }
+};
+
+template <>
+struct Transform<4> {
+  static constexpr float kA = static_cast<float>(kPointA), kB = static_cast<float>(kPointB);
+  static constexpr float kA2 = static_cast<float>(kPointA * kPointA);
+  static constexpr float kB2 = static_cast<float>(kPointB * kPointB);
+  static constexpr float kA3 = static_cast<float>(kPointA * kPointA * kPointA);
+  static constexpr float kB3 = static_cast<float>(kPointB * kPointB * kPointB);
+  static constexpr float kSum = static_cast<float>(kPointA * kPointA + kPointB * kPointB);
+  static constexpr float kProduct = static_cast<float>(kPointA * kPointA * kPointB * kPointB);
+
+  static void input(const V* d, V* out) {
+    const V sum = V::set1(-kSum), product = V::set1(kProduct);
+    out[0] = fma(product, d[0], fma(sum, d[2], d[4]));
+    out[5] = fma(product, d[1], fma(sum, d[3], d[5]));
+    pair(V::set1(kA), V::set1(-kB2), d, out + 1);
+    pair(V::set1(kB), V::set1(-kA2), d, out + 3);
+  }
+  static void output(const V* in, V* y) {
+    const V sum_a = in[1] + in[2], sum_b = in[3] + in[4];
+    const V odd_a = in[1] - in[2], odd_b = in[3] - in[4];
+    y[0] = in[0] + (sum_a + sum_b);
+    y[1] = fma(V::set1(kA), odd_a, V::set1(kB) * odd_b);
+    y[2] = fma(V::set1(kA2), sum_a, V::set1(kB2) * sum_b);
+    y[3] = fma(V::set1(kA3), odd_a, fma(V::set1(kB3), odd_b, in[5]));
+  }
+
+ private:
+  // The rows of +point and -point share their even and odd halves.
+  static void pair(V point, V minus_other_squared, const V* d, V* out) {
+    const V even = fma(minus_other_squared, d[2], d[4]);
+    const V odd = point * fma(minus_other_squared, d[1], d[3]);
+    out[0] = even + odd;
+    out[1] = even - odd;
+  }
+};
+
+template <int m, class T>
+class Winograd {
+ public:
+  explicit Winograd(const Params& params) : p(params), g(params.geometry) {
+    timed = g.kernel[0] == 3;
+    tile_columns = ceil_div(p.size[2], m);
+    const std::int64_t all_rows = ceil_div(p.size[1], m);
+    tile_rows = std::clamp<std::int64_t>(kWinogradTiles / tile_columns, 1, all_rows);
+    blocks = ceil_div(all_rows, tile_rows);
+    channels = ceil_div(g.channels, W) * W;
+    panel = panel_width(g.out_channels, p.plan.isa);
+    panels = num_panels(g.out_channels, p.plan.isa);
+    const std::int64_t tiles = tile_rows * tile_columns;
+    in_plane = tiles * channels + kPlaneGap;
+    out_plane = tiles * panel * panels + kPlaneGap;
+    strip_columns = tile_columns * m + 2;
+    const std::int64_t row_bytes = 4 * channels * static_cast<std::int64_t>(sizeof(float));
+    timed_rows = std::clamp<std::int64_t>(kWinogradTimedBytes / row_bytes / kRows * kRows,
+                                          2 * kRows, std::max<std::int64_t>(tiles, 2 * kRows));
+  }
+
+  void run() {
+    const std::int64_t ring = timed ? 4 : 1, frames = timed ? 2 : 1;
+    const std::int64_t strip_size = (tile_rows * m + 2) * strip_columns * kWinogradChannels;
+    const std::int64_t timed_size = timed ? 4 * (timed_rows * channels + kPlaneGap) : 0;
+    const std::int64_t threads = team_size();
+    Scratch scratch(Scratch::room<float>(ring * kPlanes * in_plane) +
+                    Scratch::room<float>(frames * kPlanes * out_plane) +
+                    static_cast<std::size_t>(threads) *
+                        (Scratch::room<float>(strip_size) + Scratch::room<float>(timed_size)));
+    transformed = scratch.take<float>(ring * kPlanes * in_plane);
+    products = scratch.take<float>(frames * kPlanes * out_plane);
+    for (std::int64_t i = 0; i < threads; ++i) {
+      strips.push_back(scratch.take<float>(strip_size));
+      timed_planes.push_back(scratch.take<float>(timed_size));
+    }
+    parallel_team([&] {
+      for (std::int64_t sample = 0; sample < p.batch; ++sample) {
+        for (std::int64_t block = 0; block < blocks; ++block) run_block(sample, block);
+      }
+    });
+  }
+
+ private:
+  static constexpr std::int64_t kSize = m + 2;
+  static constexpr std::int64_t kPlanes = kSize * kSize;
+
+  // The rows of tiles of one block, and its first.
+  struct Rows {
+    std::int64_t first;
+    std::int64_t count;
+  };
+
+  void run_block(std::int64_t sample, std::int64_t block) const {
+    const std::int64_t first = block * tile_rows;
+    const Rows rows{first, std::min(tile_rows, ceil_div(p.size[1], m) - first)};
+    const std::int64_t num_frames = p.size[0];
+    for (std::int64_t t = 0, end; t < num_frames; t = end) {
+      end = timed && t > 0 ? std::min(t + 2, num_frames) : t + 1;
+      const std::int64_t slices = ceil_div(g.channels, kWinogradChannels);
+      team_for((end - t) * slices, [&](std::int64_t unit) {
+        transform(sample, t + unit / slices, unit % slices * kWinogradChannels, rows);
+      });
+      const std::int64_t tiles = rows.count * tile_columns;
+      const std::int64_t parts = timed && t > 0 ? ceil_div(tiles, timed_rows) : 1;
+      with_panel(g.out_channels, p.plan.isa, [&](auto vectors) {
+        constexpr int kVectors = decltype(vectors)::value;
+        team_for(kPlanes * parts, [&](std::int64_t unit) {
+          if (!timed || t == 0) {
+            single_frame<kVectors>(unit, tiles);
+          } else {
+            const std::int64_t from = unit % parts * timed_rows;
+            frame_pair<kVectors>(unit / parts, t, end - t, from,
+                                 std::min(timed_rows, tiles - from));
+          }
+        });
+      });
+      team_for((end - t) * rows.count, [&](std::int64_t unit) {
+        inverse(sample, t, t + unit / rows.count, rows.first, unit % rows.count);
+      });
+    }
+  }
+
+  float* slot(std::int64_t frame) const {
+    return transformed + (timed ? frame % 4 : 0) * kPlanes * in_plane;
+  }
+
+  // V of channels [first, ...) of one frame.
+  void transform(std::int64_t sample, std::int64_t frame, std::int64_t first,
+                 const Rows& rows) const {
+    const std::int64_t count = std::min(kWinogradChannels, g.channels - first);
+    const T* const image = static_cast<const T*>(p.x) +
+                           (sample * p.size[0] + frame) * p.size[1] * p.size[2] * g.channels;
+    float* const strip = strips[static_cast<std::size_t>(team_rank())];
+    const Activation f = Activation::of(p, sample);
+    const std::int64_t row_size = strip_columns * kWinogradChannels;
+    for (std::int64_t r = 0; r < rows.count * m + 2; ++r) {
+      fill_row(p, image, source_of(rows.first * m + r - 1, p.size[1], g.padding), f, first, count,
+               1, strip_columns, strip + r * row_size, kWinogradChannels);
+    }
+    float* const planes = slot(frame) + first;
+    for (std::int64_t i = 0; i < rows.count; ++i) {
+      for (std::int64_t j = 0; j < tile_columns; ++j) {
+        const float* const tile = strip + i * m * row_size + j * m * kWinogradChannels;
+        float* const out = planes + (i * tile_columns + j) * channels;
+        for (std::int64_t c = 0; c < count; c += W) transform_tile(tile + c, row_size, out + c);
+      }
+    }
+  }
+
+  void transform_tile(const float* tile, std::int64_t row_size, float* out) const {
+    V z[kSize][kSize];
+#pragma GCC unroll 6
+    for (int j = 0; j < kSize; ++j) {
+      V d[kSize], column[kSize];
+#pragma GCC unroll 6
+      for (int i = 0; i < kSize; ++i) d[i] = V::load(tile + i * row_size + j * kWinogradChannels);
+      Transform<m>::input(d, column);
+#pragma GCC unroll 6
+      for (int i = 0; i < kSize; ++i) z[i][j] = column[i];
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < kSize; ++i) {
+      V row[kSize];
+      Transform<m>::input(z[i], row);
+#pragma GCC unroll 6
+      for (int j = 0; j < kSize; ++j) row[j].store(out + (i * kSize + j) * in_plane);
+    }
+  }
+
+  const float* weights(std::int64_t plane, std::int64_t n, std::int64_t time_plane) const {
+    const std::int64_t set = (plane * panels + n) * winograd_time_planes(g) + time_plane;
+    return static_cast<const float*>(p.packed) + set * g.channels * panel;
+  }
+
+  // M of a frame that needs one product: a kernel of one frame, or frame 0.
+  template <int kVectors>
+  void single_frame(std::int64_t plane, std::int64_t tiles) const {
+    const float* const a[1] = {slot(0) + plane * in_plane};
+    for (std::int64_t n = 0; n < panels; ++n) {
+      float* const c = products + plane * out_plane + n * panel;
+      multiply<kVectors, Into::kSet>(
+          {a, 1, channels, weights(plane, n, timed ? 1 : 0), g.channels, c, c, panel * panels},
+          tiles);
+    }
+  }
+
+  // M of the frames t and, unless it is the last, t + 1, for `count` tiles from `first` on.
+  template <int kVectors>
+  void frame_pair(std::int64_t plane, std::int64_t t, std::int64_t frames, std::int64_t first,
+                  std::int64_t count) const {
+    const std::int64_t offset = plane * in_plane + first * channels, size = count * channels;
+    const float* const d0 = slot(std::max<std::int64_t>(t - 2, 0)) + offset;
+    const float* const d1 = slot(t - 1) + offset;
+    const float* const d2 = slot(t) + offset;
+    const float* const d3 = slot(t + frames - 1) + offset;
+    const std::int64_t step = timed_rows * channels + kPlaneGap;
+    float* const out = timed_planes[static_cast<std::size_t>(team_rank())];
+    for (std::int64_t i = 0; i < size; i += W) {
+      const V a = V::load(d0 + i), b = V::load(d1 + i), c = V::load(d2 + i), d = V::load(d3 + i);
+      (a - c).store(out + i);
+      (b + c).store(out + step + i);
+      (c - b).store(out + 2 * step + i);
+      (b - d).store(out + 3 * step + i);
+    }
+    const float* const planes[4] = {out, out + step, out + 2 * step, out + 3 * step};
+    for (std::int64_t n = 0; n < panels; ++n) {
+      float* const c = products + plane * out_plane + first * panel * panels + n * panel;
+      float* const d = c + kPlanes * out_plane;
+      const auto product = [&](std::int64_t k) {
+        return Product{planes + k, 1, channels, weights(plane, n, k),
+                       g.channels, c, d,        panel * panels};
+      };
+      // A micro-tile at a time, so that its sums stay in the innermost cache.
+      for (std::int64_t row = 0; row < count; row += kRows) {
+        const std::int64_t rows = std::min<std::int64_t>(kRows, count - row);
+        if (frames == 2) {
+          multiply_from<kVectors, Into::kSetBoth>(product(1), row, rows);
+          multiply_from<kVectors, Into::kAddSubtract>(product(2), row, rows);
+          multiply_from<kVectors, Into::kAdd>(product(0), row, rows);
+          multiply_from<kVectors, Into::kSubtract>(product(3), row, rows);
+        } else {
+          multiply_from<kVectors, Into::kSet>(product(1), row, rows);
+          multiply_from<kVectors, Into::kAdd>(product(2), row, rows);
+          multiply_from<kVectors, Into::kAdd>(product(0), row, rows);
+        }
+      }
+    }
+  }
+
+  // Row `row` of tiles of one frame: y = A' M A, masked at the border.
+  void inverse(std::int64_t sample, std::int64_t t, std::int64_t frame, std::int64_t first,
+               std::int64_t row) const {
+    const float* const planes = products + (frame - t) * kPlanes * out_plane;
+    const V factor = V::set1(timed && frame == 0 ? 2.0f : 1.0f);
+    const std::int64_t h = (first + row) * m, height = std::min<std::int64_t>(m, p.size[1] - h);
+    const std::int64_t start = ((sample * p.size[0] + frame) * p.size[1] + h) * p.size[2];
+    for (std::int64_t j = 0; j < tile_columns; ++j) {
+      const std::int64_t width = std::min<std::int64_t>(m, p.size[2] - j * m);
+      const std::int64_t offset = (start + j * m) * g.out_channels;
+      const float* const tile = planes + (row * tile_columns + j) * panel * panels;
+      std::int64_t o = 0;
+      for (; o + W <= g.out_channels; o += W) {
+        inverse_tile<true>(tile + o, o, W, offset + o, height, width, factor);
+      }
+      if (o < g.out_channels) {
+        inverse_tile<false>(tile + o, o, g.out_channels - o, offset + o, height, width, factor);
+      }
+    }
+  }
+
+  template <bool kFull>
+  void inverse_tile(const float* tile, std::int64_t channel, std::int64_t lanes,
+                    std::int64_t offset, std::int64_t height, std::int64_t width, V factor) const {
+    V z[m][kSize];
+#pragma GCC unroll 6
+    for (int j = 0; j < kSize; ++j) {
+      V d[kSize], column[m];
+#pragma GCC unroll 6
+      for (int i = 0; i < kSize; ++i) d[i] = V::load(tile + (i * kSize + j) * out_plane);
+      Transform<m>::output(d, column);
+#pragma GCC unroll 4
+      for (int i = 0; i < m; ++i) z[i][j] = column[i];
+    }
+    const V bias =
+        p.bias == nullptr ? V::set1(0.0f) : load_part<float, kFull>(p.bias + channel, lanes);
+    const T* const residual = static_cast<const T*>(p.residual);
+#pragma GCC unroll 4
+    for (int i = 0; i < m; ++i) {
+      if (i >= height) break;
+      V row[m];
+      Transform<m>::output(z[i], row);
+#pragma GCC unroll 4
+      for (int j = 0; j < m; ++j) {
+        if (j >= width) break;
+        const std::int64_t at = offset + (i * p.size[2] + j) * g.out_channels;
+        emit<T, kFull>(row[j], factor, bias, residual == nullptr ? nullptr : residual + at,
+                       static_cast<T*>(p.y) + at, lanes);
+      }
+    }
+  }
+
+  const Params& p;
+  const Geometry& g;
+  bool timed;
+  std::int64_t tile_columns, tile_rows, blocks, channels, panel, panels;
+  std::int64_t in_plane, out_plane, strip_columns, timed_rows;
+  float* transformed = nullptr;
+  float* products = nullptr;
+  std::vector<float*> strips, timed_planes;
+};
+
+}  // namespace osf::conv3d::OSF_ISA
