@@ -27,8 +27,7 @@ class SystemConfig:
 
     def __post_init__(self) -> None:
         """Check that the two fit each other."""
-        vae = self.vae
-        channels = vae.z_channels if isinstance(vae, AutoEncoder2DConfig) else vae.latent_channels
+        channels = self.vae.latent_channels
         if channels != self.transformer.latent_channels:
             raise ValueError(
                 f"SystemConfig: the autoencoder's latent has {channels} channels, the "

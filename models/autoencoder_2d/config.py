@@ -48,3 +48,18 @@ class AutoEncoder2DConfig:
                 raise ValueError(
                     f"AutoEncoder2DConfig: width {width} is not a multiple of {NUM_GROUPS}"
                 )
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latent, under the name that every autoencoder's configuration has."""
+        return self.z_channels
+
+    @property
+    def time_compression_ratio(self) -> int:
+        """Every frame has a latent frame of its own."""
+        return 1
+
+    @property
+    def spatial_compression_ratio(self) -> int:
+        """Pixels per latent element along rows and columns: each level but the last halves."""
+        return int(2 ** (len(self.ch_mult) - 1))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from opensora_fast.kernels import frame_causal_attention, group_norm_silu
 
 from ..checkpoint import CheckpointMixin
+from ..latent_space import LatentSpaceMixin
 from ..posterior import DiagonalGaussian
 from .config import NUM_GROUPS, AutoEncoder2DConfig
 
@@ -177,7 +178,9 @@ class _Decoder(nn.Module):
         return y
 
 
-class AutoEncoder2D(CheckpointMixin[AutoEncoder2DConfig], nn.Module):
+class AutoEncoder2D(
+    CheckpointMixin[AutoEncoder2DConfig], LatentSpaceMixin[AutoEncoder2DConfig], nn.Module
+):
     """Variational image autoencoder: 8 x 8 pixels to one latent element; frames are a batch.
 
     Args:
@@ -197,31 +200,6 @@ class AutoEncoder2D(CheckpointMixin[AutoEncoder2DConfig], nn.Module):
         self.config = config or AutoEncoder2DConfig()
         self.encoder = _Encoder(self.config)
         self.decoder = _Decoder(self.config)
-
-    @property
-    def scale_factor(self) -> float:
-        """Factor on shifted latents."""
-        return self.config.scale_factor
-
-    @property
-    def shift_factor(self) -> float:
-        """Subtracted from latents before the factor."""
-        return self.config.shift_factor
-
-    @property
-    def z_channels(self) -> int:
-        """Channels of the latent."""
-        return self.config.z_channels
-
-    @property
-    def time_compression_ratio(self) -> int:
-        """Every frame has a latent frame of its own."""
-        return 1
-
-    @property
-    def spatial_compression_ratio(self) -> int:
-        """Pixels per latent element along rows and columns."""
-        return int(2 ** (len(self.config.ch_mult) - 1))
 
     @property
     def last_layer(self) -> nn.Parameter:

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from opensora_fast.kernels import causal_conv3d
 
 from ..checkpoint import CheckpointMixin
+from ..latent_space import LatentSpaceMixin
 from ..posterior import DiagonalGaussian
 from ..tiling import TileSizes, tile_in_space, tile_in_time
 from .blocks import Decoder, Encoder
 from .config import HunyuanVAEConfig
 
 
-class HunyuanVAE(CheckpointMixin[HunyuanVAEConfig], nn.Module):
+class HunyuanVAE(CheckpointMixin[HunyuanVAEConfig], LatentSpaceMixin[HunyuanVAEConfig], nn.Module):
     """Causal 3-D variational autoencoder.
 
     T frames become `(T - 1) // 4 + 1` latent frames, and t latent frames become `4 (t - 1) + 1`
@@ -58,31 +59,6 @@ class HunyuanVAE(CheckpointMixin[HunyuanVAEConfig], nn.Module):
         self.decode_tile = TileSizes.from_windows(latent_size, size, overlap)
         self.encode_time_tile = TileSizes.from_windows(tsize, latent_tsize, overlap)
         self.decode_time_tile = TileSizes.from_windows(latent_tsize, tsize, overlap)
-
-    @property
-    def scale_factor(self) -> float:
-        """Factor on shifted latents."""
-        return self.config.scale_factor
-
-    @property
-    def shift_factor(self) -> float:
-        """Subtracted from latents before the factor."""
-        return self.config.shift_factor
-
-    @property
-    def z_channels(self) -> int:
-        """Channels of the latent."""
-        return self.config.latent_channels
-
-    @property
-    def time_compression_ratio(self) -> int:
-        """Pixel frames per latent frame after the first."""
-        return self.config.time_compression_ratio
-
-    @property
-    def spatial_compression_ratio(self) -> int:
-        """Pixels per latent element along rows and columns."""
-        return self.config.spatial_compression_ratio
 
     @property
     def last_layer(self) -> nn.Parameter:

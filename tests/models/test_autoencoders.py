@@ -34,6 +34,17 @@ def test_frames_that_come_back(vae, frames, decoded) -> None:
     assert vae.decode(z).shape == (1, 3, decoded, 16, 24)
 
 
+def test_an_autoencoder_says_what_its_latents_are(vae) -> None:
+    image = AutoEncoder2D(dataclasses.replace(IMAGE_CONFIG, scale_factor=0.5, shift_factor=0.25))
+    for model, channels, time, space in ((vae, 4, 4, 8), (image, 4, 1, 2)):
+        assert model.z_channels == channels
+        assert (model.time_compression_ratio, model.spatial_compression_ratio) == (time, space)
+        assert model.scale_factor == model.config.scale_factor
+        assert model.shift_factor == model.config.shift_factor
+        with pytest.raises(AttributeError):
+            model.scale_factor = 1.0
+
+
 @torch.no_grad()
 def test_ratio_8_shrinks_time_like_space(fill_randomly) -> None:
     vae = fill_randomly(HunyuanVAE(dataclasses.replace(CONFIG, time_compression_ratio=8)))

@@ -1,0 +1,63 @@
+"""What every autoencoder says of its latents: their scale, channels and size."""
+
+from __future__ import annotations
+
+from typing import Generic, Protocol, TypeVar
+
+
+class LatentSpace(Protocol):
+    """The part of an autoencoder's configuration that describes its latents."""
+
+    @property
+    def scale_factor(self) -> float:
+        """Factor on shifted latents."""
+
+    @property
+    def shift_factor(self) -> float:
+        """Subtracted from latents before the factor."""
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latent."""
+
+    @property
+    def time_compression_ratio(self) -> int:
+        """Pixel frames per latent frame after the first."""
+
+    @property
+    def spatial_compression_ratio(self) -> int:
+        """Pixels per latent element along rows and columns."""
+
+
+SpaceT = TypeVar("SpaceT", bound=LatentSpace)
+
+
+class LatentSpaceMixin(Generic[SpaceT]):
+    """The latent space in an autoencoder's configuration, as read-only properties of its own."""
+
+    config: SpaceT
+
+    @property
+    def scale_factor(self) -> float:
+        """Factor on shifted latents."""
+        return self.config.scale_factor
+
+    @property
+    def shift_factor(self) -> float:
+        """Subtracted from latents before the factor."""
+        return self.config.shift_factor
+
+    @property
+    def z_channels(self) -> int:
+        """Channels of the latent."""
+        return self.config.latent_channels
+
+    @property
+    def time_compression_ratio(self) -> int:
+        """Pixel frames per latent frame after the first."""
+        return self.config.time_compression_ratio
+
+    @property
+    def spatial_compression_ratio(self) -> int:
+        """Pixels per latent element along rows and columns."""
+        return self.config.spatial_compression_ratio
