@@ -110,7 +110,8 @@ def muon_and_adamw(
     Returns:
         Both optimisers, each with its parameters in their order.
     """
-    inner, outer = [], []
+    inner: list[Tensor] = []
+    outer: list[Tensor] = []
     for name, p in parameters.items():
         (inner if p.dim() >= 2 and not name.startswith(adamw_prefixes) else outer).append(p)
     adamw = torch.optim.AdamW(outer, lr=adamw_lr, betas=(0.9, 0.99), weight_decay=0.0)
