@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from opensora_fast.cli.errors import INTERRUPTED, USAGE_ERROR, users_mistake
+from opensora_fast.mistakes import INTERRUPTED, USAGE_ERROR, users_mistake
 
 from . import tiny_suite
 from .report import Results, check_json_path, print_results, write_json

@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
+from opensora_fast import mistakes
 from opensora_fast.models.overrides import apply_overrides, split_words
 
 from .config import RunConfig
@@ -51,23 +52,30 @@ def configure(words: Sequence[str]) -> tuple[RunConfig, tuple[str, ...]]:
 
 
 def main(words: Sequence[str]) -> int:
-    """Train; returns the exit status."""
+    """Train.
+
+    Args:
+        words: of the command line, after the program's name.
+
+    Returns:
+        The exit status: 0 success; 2 bad input, with one line on stderr; 130 after Ctrl-C. An
+        internal error is not caught.
+    """
     if not words or words[0] in ("-h", "--help"):
         print(USAGE)
-        return 0 if words else 2
+        return 0 if words else mistakes.USAGE_ERROR
     try:
         config, stages = configure(words)
         folder = train(config, stages)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"error: {place}{(error.strerror or str(error)).lower()}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("\nstopped: start the same command again to go on", file=sys.stderr)
-        return 130
+        return mistakes.INTERRUPTED
+    except Exception as error:
+        sentence = mistakes.users_mistake(error, less_memory="lower the batch sizes")
+        if sentence is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        return mistakes.USAGE_ERROR
     print(f"pipeline folder: {folder}")
     return 0
 

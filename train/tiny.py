@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import av
 import numpy as np
 import torch
 
+from opensora_fast.models import HunyuanVAE
 from opensora_fast.models.atomic import replacing
 
 from .autoencoder import AutoencoderStage
@@ -44,7 +46,8 @@ def train(config: RunConfig, stages: Sequence[str] = STAGES) -> Path:
 
     Args:
         config: of the run.
-        stages: any of `STAGES`; an earlier stage that is left out is read from its checkpoint.
+        stages: any of `STAGES`; what they need of a stage that is left out is read from its
+            checkpoint.
 
     Returns:
         The pipeline folder, which exists once "export" has run.
@@ -56,67 +59,105 @@ def train(config: RunConfig, stages: Sequence[str] = STAGES) -> Path:
     out = Path(config.out)
     with replacing(out / "config.json") as temporary:
         temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", "utf-8")
-    text = TextStage(config.text, config.seed)
-    _advance(text, out, config, run="text" in stages)
-    if set(stages) <= {"text"}:
-        return out / "pipeline"
-    autoencoder = _autoencoder(config, out, run="autoencoder" in stages)
-    if set(stages) <= {"text", "autoencoder"}:
-        return out / "pipeline"
-    normalize_latents(autoencoder.model, _statistics_clips(config))
-    latents = cache_latents(
-        autoencoder.model,
-        training_scenes(),
-        out / "latents.safetensors",
-        clips_per_scene=config.diffusion.clips_per_scene,
-        num_frames=config.num_frames,
-        size=config.size,
-        seed=config.seed,
-    )
-    if set(stages) <= {"text", "autoencoder", "latents"}:
-        return out / "pipeline"
-    data = _diffusion_data(text, latents)
-    diffusion = DiffusionStage(
-        config.diffusion, data, config.seed, PRECISIONS[config.transformer_precision]
-    )
-    _advance(diffusion, out, config, run="diffusion" in stages)
-    if "export" in stages:
-        export_pipeline(
-            out / "pipeline",
-            config,
-            vae=autoencoder.model,
-            transformer=diffusion.model,
-            t5=text.t5,
-            clip=text.clip,
-        )
+    parts = _Parts(config, out, frozenset(stages))
+    steps: dict[str, Callable[[], object]] = {
+        "text": lambda: parts.text,
+        "autoencoder": lambda: parts.autoencoder,
+        "latents": lambda: parts.latents,
+        "diffusion": lambda: parts.diffusion,
+        "export": lambda: _export(parts),
+    }
+    for name in STAGES:
+        if name in stages:
+            steps[name]()
     return out / "pipeline"
 
 
-def _advance(stage: Stage, out: Path, config: RunConfig, *, run: bool) -> None:
-    """Train a stage to its end, or read what it reached; then take the averaged weights."""
-    if run:
-        run_stage(stage, out, checkpoint_s=config.checkpoint_s)
-    else:
-        restore_stage(stage, out)
-    if stage.ema is not None:
-        _use_averages(stage.parameters, stage.ema)
+class _Parts:
+    """What the stages make: each part is trained, or read, when it is first asked for.
+
+    Args:
+        config: of the run.
+        out: its folder.
+        stages: those that are trained; the others are read from their checkpoints.
+    """
+
+    def __init__(self, config: RunConfig, out: Path, stages: frozenset[str]) -> None:
+        self.config, self.out, self.stages = config, out, stages
+
+    @cached_property
+    def text(self) -> TextStage:
+        """The text encoders."""
+        stage = TextStage(self.config.text, self.config.seed)
+        self._advance(stage)
+        return stage
+
+    @cached_property
+    def autoencoder(self) -> HunyuanVAE:
+        """The autoencoder, whose latents have any mean and variance."""
+        config, run = self.config, "autoencoder" in self.stages
+        real = [read_frames(path) for path in real_clip_paths(config.real_clips)] if run else []
+        source = ClipSource(
+            config.num_frames, config.autoencoder.crop_size, real, config.seed, 2 if run else 0
+        )
+        precision = PRECISIONS[config.autoencoder_precision]
+        stage = AutoencoderStage(config.autoencoder, source, config.seed, precision)
+        self._advance(stage)
+        return stage.model
+
+    @cached_property
+    def standard_autoencoder(self) -> HunyuanVAE:
+        """The same network, changed so that its latents are standard."""
+        normalize_latents(self.autoencoder, _statistics_clips(self.config))
+        return self.autoencoder
+
+    @cached_property
+    def latents(self) -> dict[str, torch.Tensor]:
+        """Standard latents of the training clips."""
+        return cache_latents(
+            self.standard_autoencoder,
+            training_scenes(),
+            self.out / "latents.safetensors",
+            clips_per_scene=self.config.diffusion.clips_per_scene,
+            num_frames=self.config.num_frames,
+            size=self.config.size,
+            seed=self.config.seed,
+        )
+
+    @cached_property
+    def diffusion(self) -> DiffusionStage:
+        """The transformer."""
+        data = _diffusion_data(self.text, self.latents)
+        precision = PRECISIONS[self.config.transformer_precision]
+        stage = DiffusionStage(self.config.diffusion, data, self.config.seed, precision)
+        self._advance(stage)
+        return stage
+
+    def _advance(self, stage: Stage) -> None:
+        """Train a stage to its end, or read what it reached; then take the averaged weights."""
+        if stage.name in self.stages:
+            run_stage(stage, self.out, checkpoint_s=self.config.checkpoint_s)
+        else:
+            restore_stage(stage, self.out)
+        if stage.ema is not None:
+            _use_averages(stage.parameters, stage.ema)
+
+
+def _export(parts: _Parts) -> None:
+    export_pipeline(
+        parts.out / "pipeline",
+        parts.config,
+        vae=parts.standard_autoencoder,
+        transformer=parts.diffusion.model,
+        t5=parts.text.t5,
+        clip=parts.text.clip,
+    )
 
 
 @torch.no_grad()
 def _use_averages(parameters: dict[str, torch.Tensor], ema: Ema) -> None:
     for name, value in ema.averages.items():
         parameters[name].copy_(value)
-
-
-def _autoencoder(config: RunConfig, out: Path, *, run: bool) -> AutoencoderStage:
-    real = [read_frames(path) for path in real_clip_paths(config.real_clips)] if run else []
-    rounds = 2 if run else 0
-    source = ClipSource(config.num_frames, config.autoencoder.crop_size, real, config.seed, rounds)
-    stage = AutoencoderStage(
-        config.autoencoder, source, config.seed, PRECISIONS[config.autoencoder_precision]
-    )
-    _advance(stage, out, config, run=run)
-    return stage
 
 
 def _statistics_clips(config: RunConfig) -> torch.Tensor:

@@ -75,9 +75,28 @@ def test_the_run_ends_in_a_folder_that_samples(runnable: RunConfig) -> None:
     assert (folder / "transformer.safetensors").read_bytes() == before
 
 
-def test_a_stage_whose_input_is_missing_is_refused(config: RunConfig) -> None:
-    with pytest.raises(ValueError, match="run the stage 'text' first"):
-        tiny.train(config, ["diffusion"])
+@pytest.mark.usefixtures("few_scenes")
+def test_stages_one_by_one_make_the_same_folder(runnable: RunConfig, tmp_path: Path) -> None:
+    """Also in another order, where two do not need each other."""
+    single = dataclasses.replace(runnable, out=str(tmp_path / "single"))
+    for stage in ("autoencoder", "text", "latents", "diffusion", "export"):
+        folder = tiny.train(single, [stage])
+    whole = tiny.train(runnable)
+    files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
+    assert len(files) > 5
+    for file in files:
+        assert (folder / file).read_bytes() == (whole / file).read_bytes(), file
+
+
+@pytest.mark.parametrize(
+    ("stage", "first"),
+    [("latents", "autoencoder"), ("diffusion", "text"), ("export", "autoencoder")],
+)
+def test_a_stage_whose_input_is_missing_is_refused(
+    config: RunConfig, stage: str, first: str
+) -> None:
+    with pytest.raises(ValueError, match=f"run the stage '{first}' first"):
+        tiny.train(config, [stage])
 
 
 def test_a_folder_without_clips_is_refused(config: RunConfig, tmp_path: Path) -> None:
@@ -127,6 +146,15 @@ def test_bad_words_end_in_one_line(
     assert captured.err.count("\n") == 1
     assert captured.err.startswith("error: ")
     assert reason in captured.err
+
+
+def test_a_bug_of_ours_is_not_hidden(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("opensora_fast.train.__main__.train", lambda *_: np.stack([]))
+    with pytest.raises(ValueError, match="at least one array"):
+        main(["tiny"])
+    assert capsys.readouterr().err == ""
 
 
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
