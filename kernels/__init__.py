@@ -8,8 +8,10 @@ if __name__ != "opensora_fast.kernels":
 
 from .attention import attention
 from .causal_conv3d import causal_conv3d
+from .concat_gelu import concat_gelu
 from .frame_causal_attention import frame_causal_attention
 from .gate_residual import gate_residual
+from .gelu import gelu
 from .group_norm_silu import group_norm_silu
 from .layer_norm_modulate import layer_norm_modulate
 from .nearest_upsample3d import nearest_upsample3d
@@ -18,8 +20,10 @@ from .qk_norm_rope import qk_norm_rope
 __all__ = [
     "attention",
     "causal_conv3d",
+    "concat_gelu",
     "frame_causal_attention",
     "gate_residual",
+    "gelu",
     "group_norm_silu",
     "layer_norm_modulate",
     "nearest_upsample3d",

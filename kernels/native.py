@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Final
 
 import torch
+from torch import Tensor
 
 NO_EXTENSION: Final = (
     "the native extension is not built: no C++ compiler was found, or `make build` has not run"
@@ -18,6 +19,8 @@ NO_EXTENSION: Final = (
 NO_CUDA: Final = "the native extension was built without CUDA (no nvcc at installation)"
 # As in csrc/core/tensor.h.
 DTYPE_CODES: Final = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+# What the C++ kernels for the CPU take; they compute in fp32.
+CPU_DTYPES: Final = (torch.float32, torch.bfloat16)
 
 
 @functools.cache
@@ -46,3 +49,9 @@ def why_no_cuda() -> str | None:
     if module is None:
         return NO_EXTENSION
     return None if module.HAS_CUDA else NO_CUDA
+
+
+def not_a_cpu_dtype(name: str, x: Tensor) -> str:
+    """The sentence about an argument that is in none of `CPU_DTYPES`."""
+    accepted = ", ".join(str(dtype) for dtype in CPU_DTYPES)
+    return f"{name} is {x.dtype}, the kernel takes {accepted}"

@@ -43,6 +43,63 @@ def group_norm_silu_backward_cpu(
     dtype: int,
     affine_dtype: int,
 ) -> None: ...
+def layer_norm_modulate_cpu(
+    x: int,
+    y: int,
+    shift: int,
+    scale: int,
+    batch: int,
+    length: int,
+    width: int,
+    sample_stride: int,
+    token_stride: int,
+    eps: float,
+    dtype: int,
+    modulation_dtype: int,
+) -> None: ...
+def gate_residual_cpu(
+    x: int,
+    gate: int,
+    branch: int,
+    y: int,
+    batch: int,
+    length: int,
+    width: int,
+    dtype: int,
+    branch_dtype: int,
+) -> None: ...
+def gelu_cpu(
+    x: int, y: int, rows: int, width: int, x_stride: int, y_stride: int, dtype: int
+) -> None: ...
+def gelu_backward_cpu(
+    grad: int,
+    x: int,
+    dx: int,
+    rows: int,
+    width: int,
+    grad_stride: int,
+    x_stride: int,
+    dtype: int,
+) -> None: ...
+
+# q and k: addresses of the input, the output and the scale; strides of samples, tokens and heads.
+def qk_norm_rope_cpu(
+    q: tuple[int, int, int],
+    k: tuple[int, int, int],
+    q_strides: tuple[int, int, int],
+    k_strides: tuple[int, int, int],
+    cos: int,
+    sin: int,
+    batch: int,
+    length: int,
+    heads: int,
+    head_dim: int,
+    eps: float,
+    interleaved: bool,
+    table_per_sample: bool,
+    dtype: int,
+    scale_dtype: int,
+) -> None: ...
 
 # The CUDA functions exist where HAS_CUDA is true.
 def group_norm_silu_cuda_workspace(

@@ -7,12 +7,17 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "core/cpu_features.h"
 #include "core/tensor.h"
+#include "cpu/gate_residual.h"
+#include "cpu/gelu.h"
 #include "cpu/group_norm_silu.h"
 #include "cpu/group_norm_silu_backward.h"
+#include "cpu/layer_norm_modulate.h"
+#include "cpu/qk_norm_rope.h"
 #ifdef OSF_HAS_CUDA
 #include "cuda/common/error.h"
 #include "cuda/group_norm_silu.h"
@@ -88,6 +93,113 @@ void group_norm_silu_backward_cpu(std::uintptr_t grad, std::uintptr_t x, std::ui
   osf::group_norm_silu_backward_cpu(params);
 }
 
+void layer_norm_modulate_cpu(std::uintptr_t x, std::uintptr_t y, std::uintptr_t shift,
+                             std::uintptr_t scale, std::int64_t batch, std::int64_t length,
+                             std::int64_t width, std::int64_t sample_stride,
+                             std::int64_t token_stride, double eps, std::int32_t dtype,
+                             std::int32_t modulation_dtype) {
+  osf::LayerNormModulateParams params{};
+  params.x = pointer<const void>(x);
+  params.y = pointer<void>(y);
+  params.shift = pointer<const void>(shift);
+  params.scale = pointer<const void>(scale);
+  params.batch = batch;
+  params.length = length;
+  params.width = width;
+  params.sample_stride = sample_stride;
+  params.token_stride = token_stride;
+  params.eps = eps;
+  params.dtype = static_cast<osf::DType>(dtype);
+  params.modulation_dtype = static_cast<osf::DType>(modulation_dtype);
+  const py::gil_scoped_release release;
+  osf::layer_norm_modulate_cpu(params);
+}
+
+void gate_residual_cpu(std::uintptr_t x, std::uintptr_t gate, std::uintptr_t branch,
+                       std::uintptr_t y, std::int64_t batch, std::int64_t length,
+                       std::int64_t width, std::int32_t dtype, std::int32_t branch_dtype) {
+  osf::GateResidualParams params{};
+  params.x = pointer<const void>(x);
+  params.gate = pointer<const void>(gate);
+  params.branch = pointer<const void>(branch);
+  params.y = pointer<void>(y);
+  params.batch = batch;
+  params.length = length;
+  params.width = width;
+  params.dtype = static_cast<osf::DType>(dtype);
+  params.branch_dtype = static_cast<osf::DType>(branch_dtype);
+  const py::gil_scoped_release release;
+  osf::gate_residual_cpu(params);
+}
+
+void gelu_cpu(std::uintptr_t x, std::uintptr_t y, std::int64_t rows, std::int64_t width,
+              std::int64_t x_stride, std::int64_t y_stride, std::int32_t dtype) {
+  osf::GeluParams params{};
+  params.x = pointer<const void>(x);
+  params.out = pointer<void>(y);
+  params.rows = rows;
+  params.width = width;
+  params.x_stride = x_stride;
+  params.out_stride = y_stride;
+  params.dtype = static_cast<osf::DType>(dtype);
+  const py::gil_scoped_release release;
+  osf::gelu_cpu(params);
+}
+
+void gelu_backward_cpu(std::uintptr_t grad, std::uintptr_t x, std::uintptr_t dx, std::int64_t rows,
+                       std::int64_t width, std::int64_t grad_stride, std::int64_t x_stride,
+                       std::int32_t dtype) {
+  osf::GeluParams params{};
+  params.x = pointer<const void>(x);
+  params.grad = pointer<const void>(grad);
+  params.out = pointer<void>(dx);
+  params.rows = rows;
+  params.width = width;
+  params.x_stride = x_stride;
+  params.grad_stride = grad_stride;
+  params.out_stride = width;
+  params.dtype = static_cast<osf::DType>(dtype);
+  const py::gil_scoped_release release;
+  osf::gelu_backward_cpu(params);
+}
+
+// Address of the input, of the output and of the scale.
+using Addresses = std::tuple<std::uintptr_t, std::uintptr_t, std::uintptr_t>;
+// Distances of samples, tokens and heads.
+using Strides = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
+
+osf::HeadsView heads_view(const Addresses& addresses, const Strides& strides) {
+  return {pointer<const void>(std::get<0>(addresses)),
+          pointer<void>(std::get<1>(addresses)),
+          pointer<const void>(std::get<2>(addresses)),
+          std::get<0>(strides),
+          std::get<1>(strides),
+          std::get<2>(strides)};
+}
+
+void qk_norm_rope_cpu(const Addresses& q, const Addresses& k, const Strides& q_strides,
+                      const Strides& k_strides, std::uintptr_t cos, std::uintptr_t sin,
+                      std::int64_t batch, std::int64_t length, std::int64_t heads,
+                      std::int64_t head_dim, double eps, bool interleaved, bool table_per_sample,
+                      std::int32_t dtype, std::int32_t scale_dtype) {
+  osf::QkNormRopeParams params{};
+  params.q = heads_view(q, q_strides);
+  params.k = heads_view(k, k_strides);
+  params.cos = pointer<const float>(cos);
+  params.sin = pointer<const float>(sin);
+  params.batch = batch;
+  params.length = length;
+  params.heads = heads;
+  params.head_dim = head_dim;
+  params.eps = eps;
+  params.interleaved = interleaved;
+  params.table_per_sample = table_per_sample;
+  params.dtype = static_cast<osf::DType>(dtype);
+  params.scale_dtype = static_cast<osf::DType>(scale_dtype);
+  const py::gil_scoped_release release;
+  osf::qk_norm_rope_cpu(params);
+}
+
 #ifdef OSF_HAS_CUDA
 // The launch's cudaError_t as an exception that names the op and how it was cut up.
 void check_launch(int error, const std::string& op, const std::string& config) {
@@ -153,6 +265,23 @@ PYBIND11_MODULE(_C, m) {
         py::arg("dx"), py::arg("dweight"), py::arg("dbias"), py::arg("batch"), py::arg("channels"),
         py::arg("spatial"), py::arg("groups"), py::arg("silu"), py::arg("channels_last"),
         py::arg("dtype"), py::arg("affine_dtype"));
+
+  m.def("layer_norm_modulate_cpu", &layer_norm_modulate_cpu, py::arg("x"), py::arg("y"),
+        py::arg("shift"), py::arg("scale"), py::arg("batch"), py::arg("length"), py::arg("width"),
+        py::arg("sample_stride"), py::arg("token_stride"), py::arg("eps"), py::arg("dtype"),
+        py::arg("modulation_dtype"));
+  m.def("gate_residual_cpu", &gate_residual_cpu, py::arg("x"), py::arg("gate"), py::arg("branch"),
+        py::arg("y"), py::arg("batch"), py::arg("length"), py::arg("width"), py::arg("dtype"),
+        py::arg("branch_dtype"));
+  m.def("gelu_cpu", &gelu_cpu, py::arg("x"), py::arg("y"), py::arg("rows"), py::arg("width"),
+        py::arg("x_stride"), py::arg("y_stride"), py::arg("dtype"));
+  m.def("gelu_backward_cpu", &gelu_backward_cpu, py::arg("grad"), py::arg("x"), py::arg("dx"),
+        py::arg("rows"), py::arg("width"), py::arg("grad_stride"), py::arg("x_stride"),
+        py::arg("dtype"));
+  m.def("qk_norm_rope_cpu", &qk_norm_rope_cpu, py::arg("q"), py::arg("k"), py::arg("q_strides"),
+        py::arg("k_strides"), py::arg("cos"), py::arg("sin"), py::arg("batch"), py::arg("length"),
+        py::arg("heads"), py::arg("head_dim"), py::arg("eps"), py::arg("interleaved"),
+        py::arg("table_per_sample"), py::arg("dtype"), py::arg("scale_dtype"));
 
 #ifdef OSF_HAS_CUDA
   m.attr("HAS_CUDA") = true;

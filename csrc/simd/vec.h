@@ -2,17 +2,21 @@
 //
 // vec_scalar.h, vec_avx2.h and vec_avx512.h each define, in namespace osf::<isa>, one type V:
 //
-//   V::kWidth                       floats in a vector
-//   V::set1(f)                      every lane f
-//   V::load(p), v.store(p)          kWidth values at p (float or BFloat16), any alignment;
-//                                   a store to BFloat16 rounds to nearest, ties to even
-//   V::load_n(p, n, fill)           n < kWidth values, `fill` in the other lanes; reads n values
-//   only v.store_n(p, n)                 writes n values only a + b, a - b, a * b, a / b correctly
-//   rounded fma(a, b, c)                    a * b + c, rounded once where the instruction set has
-//   it exp(a)                          within 2 units in the last place; 0 and infinity past the
-//   ends,
-//                                   NaN for NaN
-//   sum(a)                          the lanes added up in double, lane 0 first
+// clang-format off
+//   V::kWidth                 floats in a vector
+//   V::set1(f)                every lane f
+//   V::load(p), v.store(p)    kWidth values at p (float or BFloat16), any alignment; a store to
+//                             BFloat16 rounds to nearest, ties to even
+//   V::load_n(p, n, fill)     n < kWidth values, `fill` in the other lanes; reads n values only
+//   v.store_n(p, n)           writes n values only
+//   v.rounded<T>()            what a store to T and a load from it give
+//   a + b, a - b, a * b, a / b    correctly rounded
+//   fma(a, b, c)              a * b + c, rounded once where the instruction set has it
+//   exp(a)                    within 2 units in the last place; 0 and infinity past the ends, NaN
+//                             for NaN
+//   swap_pairs(a)             lanes 1, 0, 3, 2, ...; absent where kWidth is 1
+//   sum(a)                    the lanes added up in double, lane 0 first
+// clang-format on
 //
 // A kernel includes this file outside, and the instances inside, the region that sets the target,
 // so that no standard header is ever compiled for an instruction set the processor may lack.

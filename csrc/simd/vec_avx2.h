@@ -25,23 +25,37 @@ struct V {
 
   void store(float* p) const { _mm256_storeu_ps(p, value); }
   void store(BFloat16* p) const {
-    const __m256i bits = _mm256_castps_si256(value);
-    const __m256i upper = _mm256_srli_epi32(bits, 16);
-    const __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
-    const __m256i carry = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
-    const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, carry), 16);
-    const __m256i quiet_nan = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
-    const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(value, value, _CMP_UNORD_Q));
-    const __m256i result = _mm256_blendv_epi8(rounded, quiet_nan, is_nan);
+    const __m256i bits = upper_half();
     _mm_storeu_si128(
         reinterpret_cast<__m128i*>(p),
-        _mm_packus_epi32(_mm256_castsi256_si128(result), _mm256_extracti128_si256(result, 1)));
+        _mm_packus_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1)));
+  }
+  template <class T>
+  V rounded() const {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      return *this;
+    } else {
+      return {_mm256_castsi256_ps(_mm256_slli_epi32(upper_half(), 16))};
+    }
   }
   template <class T>
   void store_n(T* p, std::int64_t n) const {
     float lanes[kWidth];
     store(lanes);
     for (int i = 0; i < kWidth && i < n; ++i) from_float(lanes[i], p + i);
+  }
+
+ private:
+  // The bits of the nearest bfloat16, in the lower half of each lane.
+  __m256i upper_half() const {
+    const __m256i bits = _mm256_castps_si256(value);
+    const __m256i upper = _mm256_srli_epi32(bits, 16);
+    const __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
+    const __m256i carry = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+    const __m256i nearest = _mm256_srli_epi32(_mm256_add_epi32(bits, carry), 16);
+    const __m256i quiet_nan = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
+    const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(value, value, _CMP_UNORD_Q));
+    return _mm256_blendv_epi8(nearest, quiet_nan, is_nan);
   }
 };
 
@@ -50,6 +64,8 @@ inline V operator-(V a, V b) { return {_mm256_sub_ps(a.value, b.value)}; }
 inline V operator*(V a, V b) { return {_mm256_mul_ps(a.value, b.value)}; }
 inline V operator/(V a, V b) { return {_mm256_div_ps(a.value, b.value)}; }
 inline V fma(V a, V b, V c) { return {_mm256_fmadd_ps(a.value, b.value, c.value)}; }
+
+inline V swap_pairs(V a) { return {_mm256_permute_ps(a.value, 0xb1)}; }
 
 // 2^n for |n| <= 126, built in the exponent bits.
 inline __m256 power_of_two(__m256i n) {

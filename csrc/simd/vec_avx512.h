@@ -32,6 +32,14 @@ struct V {
   void store_n(BFloat16* p, std::int64_t n) const {
     _mm256_mask_storeu_epi16(p, first(n), narrow());
   }
+  template <class T>
+  V rounded() const {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      return *this;
+    } else {
+      return widen(narrow());
+    }
+  }
 
  private:
   static V widen(__m256i bits) {
@@ -55,6 +63,8 @@ inline V operator-(V a, V b) { return {_mm512_sub_ps(a.value, b.value)}; }
 inline V operator*(V a, V b) { return {_mm512_mul_ps(a.value, b.value)}; }
 inline V operator/(V a, V b) { return {_mm512_div_ps(a.value, b.value)}; }
 inline V fma(V a, V b, V c) { return {_mm512_fmadd_ps(a.value, b.value, c.value)}; }
+
+inline V swap_pairs(V a) { return {_mm512_permute_ps(a.value, 0xb1)}; }
 
 inline V exp(V a) {
   using namespace exp_constants;

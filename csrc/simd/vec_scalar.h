@@ -26,6 +26,12 @@ struct V {
   void store_n(T* p, std::int64_t n) const {
     if (n > 0) from_float(value, p);
   }
+  template <class T>
+  V rounded() const {
+    T narrow;
+    from_float(value, &narrow);
+    return {to_float(narrow)};
+  }
 };
 
 inline V operator+(V a, V b) { return {a.value + b.value}; }
@@ -34,6 +40,8 @@ inline V operator*(V a, V b) { return {a.value * b.value}; }
 inline V operator/(V a, V b) { return {a.value / b.value}; }
 inline V fma(V a, V b, V c) { return {a.value * b.value + c.value}; }
 inline V exp(V a) { return {std::exp(a.value)}; }
+// One lane has no pairs: declared for code that never calls it, and not defined.
+V swap_pairs(V a);
 inline double sum(V a) { return static_cast<double>(a.value); }
 
 }  // namespace osf::scalar

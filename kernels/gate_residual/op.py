@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import contract
 from ..registry import Backend, Op
-from . import _torch, reference
+from . import _cpu, _torch, reference
 
 _NAME = "gate_residual"
 
@@ -81,7 +81,10 @@ FORWARD = Op(
     schema="(Tensor x, Tensor gate, Tensor branch) -> Tensor",
     reference=reference.forward,
     fake=_fake,
-    backends=[Backend("torch", "any", _torch.forward, None, _torch.VERIFIED)],
+    backends=[
+        Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
+        Backend("torch", "any", _torch.forward, None, _torch.VERIFIED),
+    ],
     prepare=_prepare,
     backward=_backward,
     setup_context=_save,

@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import contract
 from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _torch, launch, reference
+from . import _cpu, _torch, launch, reference
 
 _NAME = "layer_norm_modulate"
 
@@ -91,6 +91,7 @@ FORWARD = Op(
     fake=_fake,
     backends=[
         triton_backend(__package__, "forward", launch.why_not),
+        Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED),
     ],
     prepare=_prepare,

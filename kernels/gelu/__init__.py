@@ -1,0 +1,5 @@
+"""GELU in its tanh form."""
+
+from .op import gelu
+
+__all__ = ["gelu"]
