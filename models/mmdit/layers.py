@@ -13,7 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from opensora_fast.kernels import gate_residual, layer_norm_modulate, qk_norm_rope
+from opensora_fast.kernels import (
+    concat_gelu,
+    gate_residual,
+    gelu,
+    layer_norm_modulate,
+    qk_norm_rope,
+)
 
 from .config import MMDiTConfig
 
@@ -44,6 +50,15 @@ class MLPEmbedder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Embed x."""
         y: Tensor = self.out_layer(F.silu(self.in_layer(x)))
+        return y
+
+
+class GELU(nn.Module):
+    """The tanh form, as a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply it."""
+        y: Tensor = gelu(x)
         return y
 
 
@@ -195,7 +210,7 @@ class SingleStreamBlock(nn.Module):
         q, k, v, mlp = self._project(_modulate(x, (shift, scale)))
         q, k = self.norm(q, k, rope)
         mixed = self.attention_fn(q, k, v).flatten(2)
-        branch = self.linear2(torch.cat([mixed, F.gelu(mlp, approximate="tanh")], dim=-1))
+        branch = self.linear2(concat_gelu(mixed, mlp))
         y: Tensor = gate_residual(x, gate, branch)
         return y
 
@@ -232,7 +247,7 @@ def _mlp(config: MMDiTConfig) -> nn.Sequential:
     """Linear, GELU (tanh form), Linear."""
     return nn.Sequential(
         nn.Linear(config.hidden_size, config.mlp_hidden_size),
-        nn.GELU(approximate="tanh"),
+        GELU(),
         nn.Linear(config.mlp_hidden_size, config.hidden_size),
     )
 
