@@ -2,10 +2,12 @@
 
 #include <cstdlib>
 
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(__linux__)
+#include <unistd.h>
+#if defined(__x86_64__)
 #include <cpuid.h>
 #include <sys/syscall.h>
-#include <unistd.h>
+#endif
 #endif
 
 #include "core/check.h"
@@ -88,6 +90,15 @@ Isa selected_isa() {
   }
   check(false, "OPENSORA_FAST_CPU_ISA=", forced, ": not one of scalar, avx2, avx512, amx");
   return best;
+}
+
+std::int64_t l2_cache_bytes() {
+  constexpr std::int64_t kCommon = 1 << 20;
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+  static const std::int64_t reported = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  if (reported > 0) return reported;
+#endif
+  return kCommon;
 }
 
 }  // namespace osf

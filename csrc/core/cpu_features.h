@@ -3,6 +3,7 @@
 // those before it; amx stands for AVX-512 and the bfloat16 matrix tiles.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -21,5 +22,8 @@ std::vector<Isa> supported_isas();
 // The instruction set in force. Reads the environment at every call, so that a test can change it;
 // throws std::invalid_argument for an unknown name or one that the processor does not have.
 Isa selected_isa();
+
+// Bytes of the level-2 cache of a core; a common size where the system does not say.
+std::int64_t l2_cache_bytes();
 
 }  // namespace osf

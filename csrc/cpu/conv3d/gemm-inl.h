@@ -43,9 +43,9 @@ inline void put(V value, float* c, float* d) {
 template <int kTileRowCount, int kVectors, Into kInto>
 inline void micro_tile(const Product& p, std::int64_t row) {
   V sum[kTileRowCount][kVectors];
-#pragma GCC unroll 8
+#pragma GCC unroll 14
   for (int r = 0; r < kTileRowCount; ++r) {
-#pragma GCC unroll 4
+#pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) sum[r][v] = V::set1(0.0f);
   }
   const float* b = p.b;
@@ -54,20 +54,20 @@ inline void micro_tile(const Product& p, std::int64_t row) {
 #pragma GCC unroll 2
     for (std::int64_t k = 0; k < p.depth; ++k, b += kVectors * W) {
       V column[kVectors];
-#pragma GCC unroll 4
+#pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) column[v] = V::load(b + v * W);
-#pragma GCC unroll 8
+#pragma GCC unroll 14
       for (int r = 0; r < kTileRowCount; ++r) {
         const V value = V::set1(a[r * p.lda + k]);
-#pragma GCC unroll 4
+#pragma GCC unroll 2
         for (int v = 0; v < kVectors; ++v) sum[r][v] = fma(value, column[v], sum[r][v]);
       }
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 14
   for (int r = 0; r < kTileRowCount; ++r) {
     const std::int64_t offset = (row + r) * p.ldc;
-#pragma GCC unroll 4
+#pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) {
       put<kInto>(sum[r][v], p.c + offset + v * W, p.d + offset + v * W);
     }
@@ -85,16 +85,6 @@ inline void last_rows(const Product& p, std::int64_t row, std::int64_t rows) {
   }
 }
 
-// One micro-tile: up to kRows rows of A from `row` on.
-template <int kVectors, Into kInto>
-inline void multiply_from(const Product& p, std::int64_t row, std::int64_t rows) {
-  if (rows == kRows) {
-    micro_tile<kRows, kVectors, kInto>(p, row);
-  } else {
-    last_rows<kRows - 1, kVectors, kInto>(p, row, rows);
-  }
-}
-
 // The product for `rows` rows of A.
 template <int kVectors, Into kInto>
 inline void multiply(const Product& p, std::int64_t rows) {
@@ -106,10 +96,8 @@ inline void multiply(const Product& p, std::int64_t rows) {
 // Calls body(std::integral_constant<int, vectors>{}) for the panel width of the convolution.
 template <class Body>
 inline void with_panel(std::int64_t out_channels, Isa isa, const Body& body) {
-  const std::int64_t vectors = panel_vectors(out_channels, isa);
-  if (vectors == 1) return body(std::integral_constant<int, 1>{});
-  if (vectors == 2) return body(std::integral_constant<int, 2>{});
-  if constexpr (W != 8) return body(std::integral_constant<int, 4>{});
+  if (panel_vectors(out_channels, isa) == 1) return body(std::integral_constant<int, 1>{});
+  body(std::integral_constant<int, 2>{});
 }
 
 }  // namespace osf::conv3d::OSF_ISA

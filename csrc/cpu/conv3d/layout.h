@@ -8,8 +8,6 @@
 
 namespace osf::conv3d {
 
-// Columns of a panel of packed weights, in vectors of the instruction set: as many as the
-// micro-kernel has accumulators for, fewer where the convolution has fewer outputs.
 inline std::int64_t vector_width(Isa isa) {
   switch (isa) {
     case Isa::kScalar:
@@ -23,12 +21,10 @@ inline std::int64_t vector_width(Isa isa) {
   return 1;
 }
 
+// Columns of a panel of packed weights, in vectors of the instruction set: two, one where the
+// convolution has no more outputs.
 inline std::int64_t panel_vectors(std::int64_t out_channels, Isa isa) {
-  const std::int64_t most = isa == Isa::kAvx2 ? 2 : 4;
-  const std::int64_t needed = ceil_div(out_channels, vector_width(isa));
-  std::int64_t vectors = 1;
-  while (vectors < most && vectors < needed) vectors *= 2;
-  return vectors;
+  return out_channels > vector_width(isa) ? 2 : 1;
 }
 
 inline std::int64_t panel_width(std::int64_t out_channels, Isa isa) {

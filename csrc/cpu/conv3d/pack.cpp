@@ -15,7 +15,7 @@
 namespace osf::conv3d {
 namespace {
 
-constexpr std::int64_t kMaxColumns = 64;
+constexpr std::int64_t kMaxColumns = 32;
 using Columns = double[kMaxColumns];
 
 // One tap of one input channel for the columns of a panel; columns past the last output are 0.

@@ -13,9 +13,11 @@
 
 namespace osf::conv3d::OSF_ISA {
 
-inline constexpr std::int64_t kWinogradTiles = 64;     // of a block
+// A block has at least so many tiles, and one more for so many bytes of weights, which every block
+// streams through.
+inline constexpr std::int64_t kWinogradTiles = 64;
+inline constexpr std::int64_t kWinogradWeightBytesPerTile = 256 << 10;
 inline constexpr std::int64_t kWinogradChannels = 32;  // activated at a time
-inline constexpr std::int64_t kWinogradTimedBytes = 192 << 10;
 
 template <int m>
 struct Transform;
@@ -77,7 +79,9 @@ class Winograd {
     timed = g.kernel[0] == 3;
     tile_columns = ceil_div(p.size[2], m);
     const std::int64_t all_rows = ceil_div(p.size[1], m);
-    tile_rows = std::clamp<std::int64_t>(kWinogradTiles / tile_columns, 1, all_rows);
+    const std::int64_t most_tiles =
+        std::max(kWinogradTiles, p.plan.packed_bytes / kWinogradWeightBytesPerTile);
+    tile_rows = std::clamp<std::int64_t>(most_tiles / tile_columns, 1, all_rows);
     blocks = ceil_div(all_rows, tile_rows);
     channels = ceil_div(g.channels, W) * W;
     panel = panel_width(g.out_channels, p.plan.isa);
@@ -87,8 +91,10 @@ class Winograd {
     out_plane = tiles * panel * panels + kPlaneGap;
     strip_columns = tile_columns * m + 2;
     const std::int64_t row_bytes = 4 * channels * static_cast<std::int64_t>(sizeof(float));
-    timed_rows = std::clamp<std::int64_t>(kWinogradTimedBytes / row_bytes / kRows * kRows,
-                                          2 * kRows, std::max<std::int64_t>(tiles, 2 * kRows));
+    // The timed planes of so many tiles take half of a core's cache, and all weights pass them.
+    timed_rows =
+        std::clamp<std::int64_t>(l2_cache_bytes() / 2 / row_bytes / kRows * kRows, 2 * kRows,
+                                 std::max<std::int64_t>(tiles, 2 * kRows));
   }
 
   void run() {
@@ -243,19 +249,15 @@ class Winograd {
         return Product{planes + k, 1, channels, weights(plane, n, k),
                        g.channels, c, d,        panel * panels};
       };
-      // A micro-tile at a time, so that its sums stay in the innermost cache.
-      for (std::int64_t row = 0; row < count; row += kRows) {
-        const std::int64_t rows = std::min<std::int64_t>(kRows, count - row);
-        if (frames == 2) {
-          multiply_from<kVectors, Into::kSetBoth>(product(1), row, rows);
-          multiply_from<kVectors, Into::kAddSubtract>(product(2), row, rows);
-          multiply_from<kVectors, Into::kAdd>(product(0), row, rows);
-          multiply_from<kVectors, Into::kSubtract>(product(3), row, rows);
-        } else {
-          multiply_from<kVectors, Into::kSet>(product(1), row, rows);
-          multiply_from<kVectors, Into::kAdd>(product(2), row, rows);
-          multiply_from<kVectors, Into::kAdd>(product(0), row, rows);
-        }
+      if (frames == 2) {
+        multiply<kVectors, Into::kSetBoth>(product(1), count);
+        multiply<kVectors, Into::kAddSubtract>(product(2), count);
+        multiply<kVectors, Into::kAdd>(product(0), count);
+        multiply<kVectors, Into::kSubtract>(product(3), count);
+      } else {
+        multiply<kVectors, Into::kSet>(product(1), count);
+        multiply<kVectors, Into::kAdd>(product(2), count);
+        multiply<kVectors, Into::kAdd>(product(0), count);
       }
     }
   }
