@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from types import EllipsisType
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ def forward(
     shape = output_shape(x.shape, weight.shape, stride, pad_mode)
     y = padded.new_zeros(shape)
     for tap, window in _windows(padded, weight.shape[2:], shape[2:], stride):
-        y += torch.einsum("oc,bcthw->bothw", taps[(..., *tap)], window)
+        y += torch.einsum("oc,bcthw->bothw", taps[tap], window)
     if bias is not None:
         y += bias.to(y.dtype).view(-1, 1, 1, 1)
     return y.to(x.dtype).contiguous(memory_format=layout_of(x))
@@ -44,9 +45,9 @@ def backward(
     )
     for (tap, window), (_, dwindow) in windows:
         if needs[0]:
-            dwindow += torch.einsum("oc,bothw->bcthw", taps[(..., *tap)], dy)
+            dwindow += torch.einsum("oc,bothw->bcthw", taps[tap], dy)
         if needs[1]:
-            dweight[(..., *tap)] = torch.einsum("bothw,bcthw->oc", dy, window)
+            dweight[tap] = torch.einsum("bothw,bcthw->oc", dy, window)
     dx = fold(dpadded, x.shape, weight.shape[2:], pad_mode).to(x.dtype)
     return (
         dx.contiguous(memory_format=layout_of(x)) if needs[0] else x.new_empty(0),
@@ -105,8 +106,8 @@ def fold(dpadded: Tensor, shape: Sequence[int], kernel: Sequence[int], pad_mode:
 
 def _windows(
     padded: Tensor, kernel: Sequence[int], sizes: Sequence[int], stride: Sequence[int]
-) -> Iterator[tuple[tuple[int, int, int], Tensor]]:
-    """Yield each tap with the view of `padded` that it meets."""
+) -> Iterator[tuple[tuple[EllipsisType, int, int, int], Tensor]]:
+    """Yield each tap's place in the weight with the view of `padded` that it meets."""
     for t in range(kernel[0]):
         for h in range(kernel[1]):
             for w in range(kernel[2]):
@@ -116,4 +117,4 @@ def _windows(
                 ):
                     stop = start + step * (size - 1) + 1
                     window = window[(slice(None),) * axis + (slice(start, stop, step),)]
-                yield (t, h, w), window
+                yield (..., t, h, w), window
