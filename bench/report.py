@@ -1,145 +1,120 @@
-"""What a suite found and where it ran: printed as a table, written as JSON."""
+"""A report from files of results: Markdown tables, and plots where matplotlib is installed."""
 
 from __future__ import annotations
 
-import datetime
-import json
-import platform
-import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeAlias
 
-import torch
-from rich.console import Console
-from rich.table import Table
-
-from opensora_fast import __version__
-from opensora_fast.kernels.device import device_info
 from opensora_fast.models.atomic import replacing
-from opensora_fast.output_path import check_output
 
-PACKAGES = ("torch", "transformers", "safetensors", "numpy", "av")
-GIT_TIMEOUT_S = 10
+from .case import OURS
+from .records import OK, Row, Run, latest_rows
+from .show import HEADER, cells, memory, seconds
 
-Row: TypeAlias = "dict[str, str | int | float | None]"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Results:
-    """What a suite found.
-
-    Args:
-        title: of the table.
-        device: that the suite ran on.
-        settings: everything that the numbers depend on besides code and machine, JSON-ready.
-        rows: lines of the table, column name to value; None where there is nothing to say.
-        notes: sentences below the table: what a column means.
-    """
-
-    title: str
-    device: torch.device
-    settings: dict[str, Any]
-    rows: Sequence[Row]
-    notes: Sequence[str] = ()
+_PLOTS = {"speedup.png": "speed-up over peers", "roofline.png": "roofline"}
 
 
-def print_results(results: Results, console: Console) -> None:
-    """Print the table; columns appear in the order of their first row."""
-    columns = list(dict.fromkeys(name for row in results.rows for name in row))
-    table = Table(title=results.title, title_justify="left")
-    for i, name in enumerate(columns):
-        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
-    for row in results.rows:
-        table.add_row(*(_cell(row.get(name)) for name in columns))
-    console.print(table)
-    for note in results.notes:
-        console.print(note, highlight=False)
-
-
-def _cell(value: str | int | float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def check_json_path(path: str) -> Path:
-    """Check before the measurement that its file can be written.
-
-    Raises:
-        ValueError: the name does not end in .json, or is a folder's.
-        OSError: the folder cannot be written to.
-    """
-    return check_output(path, (".json",))
-
-
-def write_json(suite: str, results: Results, path: Path) -> None:
-    """Write results and circumstances, whole or not at all.
+def write_report(runs: Sequence[Run], folder: Path) -> list[str]:
+    """Write a report.
 
     Args:
-        suite: its name.
-        results: what it found.
-        path: of the file; one that is there is replaced.
-    """
-    document = {
-        "suite": suite,
-        **circumstances(results.device),
-        "settings": results.settings,
-        "results": list(results.rows),
-    }
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-
-
-def circumstances(device: torch.device) -> dict[str, Any]:
-    """Date, commit, device and versions: what a number means nothing without.
-
-    Args:
-        device: that was measured.
+        runs: from `records.read`; of several measurements of the same the last counts.
+        folder: for `report.md` and the plots; made if it is missing.
 
     Returns:
-        JSON-ready facts; `commit` is None where the code is not in a git checkout.
+        Sentences that say what was written.
     """
-    info = device_info(device)
-    now = datetime.datetime.now(datetime.timezone.utc)
-    return {
-        "date": now.isoformat(timespec="seconds"),
-        **_commit(),
-        "device": {
-            "type": info.type,
-            "name": info.name,
-            "threads": torch.get_num_threads(),
-            "isa": list(info.isa),
-        },
-        "versions": {
-            "opensora-fast": __version__,
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in PACKAGES},
-        },
-    }
+    said = []
+    plots = []
+    if find_spec("matplotlib") is None:
+        said.append("no plots: matplotlib is not installed (requirements-bench.txt has it)")
+    else:
+        from .plots import plot_roofline, plot_speed_ups
+
+        for name, draw in (("speedup.png", plot_speed_ups), ("roofline.png", plot_roofline)):
+            with replacing(folder / name) as partial:
+                drawn = draw(runs, partial)
+                if not drawn:
+                    partial.touch()
+            if drawn:
+                plots.append(name)
+                said.append(f"wrote {folder / name}")
+            else:
+                (folder / name).unlink()
+    with replacing(folder / "report.md") as partial:
+        partial.write_text(markdown(runs, plots), encoding="utf-8")
+    return [f"wrote {folder / 'report.md'}", *said]
 
 
-def _commit() -> dict[str, Any]:
-    """The commit that this code was checked out from, and whether tracked files have changed."""
-    # An installed copy may lie in the checkout of something else: ask about this very file.
-    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
-        return {"commit": None, "dirty": None}
-    changes = _git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": _git("rev-parse", "HEAD"), "dirty": bool(changes)}
+def markdown(runs: Sequence[Run], plots: Sequence[str] = ()) -> str:
+    """The report's text.
+
+    Args:
+        runs: from `records.read`.
+        plots: files beside it.
+
+    Returns:
+        Markdown.
+    """
+    found = [row for row, _ in latest_rows(runs).values()]
+    parts = ["# Measurements", *(_machine(run) for run in runs)]
+    parts.extend(f"![{_PLOTS[name]}]({name})" for name in plots)
+    ratios = _summary(found)
+    if ratios:
+        parts += ["## Ours over peers", ratios]
+    for suite in dict.fromkeys(row.suite for row in found):
+        rows = [cells(row) for row in found if row.suite == suite]
+        parts += [f"## {suite}", _table(HEADER, rows)]
+    parts.append(
+        "Times are medians of interleaved rounds in one process; speed-ups are ratios of medians. "
+        "Errors are relative L2 distances to an exact result. Memory is what a call adds to its "
+        "process, measured in a process of its own. Percentages of the peak count the operations "
+        "of the direct algorithm, so an algorithm that needs fewer of them may exceed 100 %."
+    )
+    return "\n\n".join(parts) + "\n"
 
 
-def _git(*arguments: str) -> str | None:
-    folder = Path(__file__).resolve().parent
-    try:
-        found = subprocess.run(
-            ("git", "-C", str(folder), *arguments),
-            capture_output=True,
-            text=True,
-            timeout=GIT_TIMEOUT_S,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
+def _machine(run: Run) -> str:
+    facts, device = run.facts, run.facts.get("device", {})
+    versions = facts.get("versions", {})
+    commit = str(facts.get("commit"))[:12] + (" with changes" if facts.get("dirty") else "")
+    peaks = ", ".join(f"{name} {value / 1e9:.1f} G/s" for name, value in run.peaks.items())
+    load = facts.get("state", {}).get("loadavg")
+    return (
+        f"- {facts.get('suite')}: {facts.get('date')}, commit {commit}, {device.get('name')}, "
+        f"{device.get('threads')} threads, {' '.join(device.get('isa', ()))}, "
+        f"torch {versions.get('torch')}; peaks: {peaks}; load before: {load}"
+    )
+
+
+def _summary(rows: Sequence[Row]) -> str:
+    """One line per case and peer: ratio, errors and memory side by side."""
+    by_key = {row.key: row for row in rows}
+    lines = []
+    for ours in rows:
+        if ours.contender != OURS or ours.status != OK:
+            continue
+        for peer, ratio in ours.speed_up.items():
+            theirs = by_key.get((ours.case_id, peer))
+            if theirs is None:
+                continue
+            lines.append(
+                (
+                    f"{ours.suite} {ours.case} {ours.dtype} {ours.direction}",
+                    f"{peer} {theirs.version or ''}".strip(),
+                    f"{ratio['median']:.2f}x ({ratio['low']:.2f}-{ratio['high']:.2f})",
+                    f"{ratio['min']:.2f}x",
+                    f"{seconds(ours.median_s)} / {seconds(theirs.median_s)}",
+                    f"{ours.rel_l2:.1e} / {theirs.rel_l2:.1e}",
+                    f"{memory(ours.memory_activations)} / {memory(theirs.memory_activations)}",
+                )
+            )
+    header = ("case", "peer", "speed-up (p20-p80)", "of minima", "ours / peer", "error", "memory")
+    return _table(header, lines) if lines else ""
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in line) + " |"
+                     for line in lines)  # fmt: skip

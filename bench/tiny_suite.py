@@ -21,7 +21,7 @@ from opensora_fast.train.shapes import Scene, render, test_scenes
 from opensora_fast.video import write_image
 
 from .contact_sheet import contact_sheet
-from .report import Results, Row
+from .tables import Results, Row
 from .tiny_quality import score
 
 SHEET_ROWS = 8

@@ -1,0 +1,125 @@
+"""What this machine can do: measured first, so that results from different machines compare."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .timing import Clock
+from .worker import clock_of, set_up
+
+# Edges of the square products; the best counts. 16-bit units want larger ones to fill up.
+_GEMM_EDGES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
+_COPY_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
+# Half of a typical level-2 cache, so that source and target stay in it.
+_CACHED_COPY_BYTES = {"cpu": 256 << 10, "cuda": 8 << 20}
+_SECONDS = 0.5
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def calibrate(device: str, threads: int, seconds: float = _SECONDS) -> dict[str, float]:
+    """Measure the machine's named peaks.
+
+    Args:
+        device: "cpu" or "cuda:n".
+        threads: that torch may use.
+        seconds: to spend on each figure.
+
+    Returns:
+        By name: "gemm.<dtype>" operations per second of the best matrix product, "copy" and
+        "copy.cached" bytes per second, read and written, of copies in memory and in cache.
+        "registers.<dtype>", if present, is the rate of multiply-adds that touch no memory; it
+        then is the roof instead of "gemm.<dtype>".
+    """
+    set_up(threads)
+    place = torch.device(device)
+    clock = clock_of(device)
+    edges = _GEMM_EDGES[place.type]
+    names = ("fp32", "bf16") if place.type == "cpu" else ("fp32", "bf16", "fp16")
+    peaks = {
+        f"gemm.{name}": max(_gemm(place, _DTYPES[name], edge, clock, seconds) for edge in edges)
+        for name in names
+    }
+    return {
+        **peaks,
+        "copy": _copy(place, _COPY_BYTES[place.type], clock, seconds),
+        "copy.cached": _copy(place, _CACHED_COPY_BYTES[place.type], clock, seconds),
+    }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Roofline:
+    """How close a time comes to what the machine allows.
+
+    Args:
+        bound: "compute" or "memory": which of the two limits is the tighter one.
+        percent: of that limit; above 100 where fewer operations than the direct algorithm's are
+            needed, or where caches serve.
+        flops_per_s: direct operations per second.
+        bytes_per_s: least traffic per second.
+    """
+
+    bound: str
+    percent: float
+    flops_per_s: float
+    bytes_per_s: float
+
+
+def roofline(
+    seconds: float, flops: int, traffic: int, dtype: str, peaks: dict[str, float]
+) -> Roofline | None:
+    """Place a time under the machine's roof.
+
+    Args:
+        seconds: of one call.
+        flops: operations of the direct algorithm.
+        traffic: least bytes moved.
+        dtype: whose peak counts.
+        peaks: from `calibrate`.
+
+    Returns:
+        The place, or None without peaks for the dtype.
+    """
+    peak = compute_peak(dtype, peaks)
+    if peak is None or "copy" not in peaks:
+        return None
+    compute_s, memory_s = flops / peak, traffic / peaks["copy"]
+    return Roofline(
+        bound="compute" if compute_s >= memory_s else "memory",
+        percent=100 * max(compute_s, memory_s) / seconds,
+        flops_per_s=flops / seconds,
+        bytes_per_s=traffic / seconds,
+    )
+
+
+def compute_peak(dtype: str, peaks: dict[str, float]) -> float | None:
+    """The rate of operations that counts as the roof."""
+    return peaks.get(f"registers.{dtype}", peaks.get(f"gemm.{dtype}"))
+
+
+def _gemm(
+    place: torch.device, dtype: torch.dtype, edge: int, clock: Clock, seconds: float
+) -> float:
+    a, b = (torch.randn(edge, edge, device=place, dtype=dtype) for _ in range(2))
+    return 2 * edge**3 / _best(lambda: torch.mm(a, b), clock, seconds)
+
+
+def _copy(place: torch.device, size: int, clock: Clock, seconds: float) -> float:
+    source = torch.ones(size, dtype=torch.uint8, device=place)
+    target = torch.empty_like(source)
+    return 2 * size / _best(lambda: target.copy_(source), clock, seconds)
+
+
+def _best(run: Callable[[], Any], clock: Clock, seconds: float) -> float:
+    run()
+    calls = max(1, int(1e-3 / max(clock.seconds(run, 1), 1e-9)))
+    best = float("inf")
+    until = time.perf_counter() + seconds
+    while True:
+        best = min(best, clock.seconds(run, calls))
+        if time.perf_counter() >= until:
+            return best

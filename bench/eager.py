@@ -1,0 +1,109 @@
+"""The ops in plain torch, as the original and its users write them: the baseline to beat.
+
+Each function takes the arguments of the op's public function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Torch's fused attention over `[B, L, N, D]`."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+
+def causal_conv3d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], pad_mode: str
+) -> Tensor:
+    """Pad, then convolve."""
+    if pad_mode != "valid":
+        frames, rows, columns = weight.shape[2:]
+        padding = (columns // 2, columns // 2, rows // 2, rows // 2, frames - 1, 0)
+        x = F.pad(x, padding, mode="replicate" if pad_mode == "replicate" else "constant")
+    return F.conv3d(x, weight, bias, stride=tuple(stride))
+
+
+def frame_causal_attention(q: Tensor, k: Tensor, v: Tensor, num_frames: int) -> Tensor:
+    """Torch's fused attention with a dense mask over `[B, L, D]`."""
+    frame = torch.arange(num_frames, device=q.device)
+    frame = frame.repeat_interleave(q.shape[1] // num_frames)
+    mask = torch.where(frame[:, None] >= frame, 0.0, float("-inf")).to(q.dtype)
+    q, k, v = (x.unsqueeze(1) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).squeeze(1)
+
+
+def gate_residual(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
+    """Multiply, add."""
+    return x + gate[:, None] * branch
+
+
+def group_norm_silu(
+    x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, eps: float, silu: bool
+) -> Tensor:
+    """Norm, then SiLU."""
+    y = F.group_norm(x, num_groups, weight, bias, eps)
+    return F.silu(y) if silu else y
+
+
+def layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
+    """Norm, multiply, add."""
+    return (1 + scale[:, None]) * F.layer_norm(x, x.shape[-1:], eps=eps) + shift[:, None]
+
+
+def nearest_upsample3d(x: Tensor, scale: Sequence[int]) -> Tensor:
+    """The first frame and the others apart, then side by side."""
+    first = F.interpolate(x[:, :, 0], scale_factor=tuple(map(float, scale[1:]))).unsqueeze(2)
+    if x.shape[2] == 1:
+        return first
+    rest = F.interpolate(x[:, :, 1:].contiguous(), scale_factor=tuple(map(float, scale)))
+    return torch.cat([first, rest], dim=2)
+
+
+def qk_norm_rope(
+    q: Tensor,
+    k: Tensor,
+    q_scale: Tensor,
+    k_scale: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    layout: str,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """RMS norm with statistics in fp32, then rotation in fp32."""
+
+    def one(x: Tensor, scale: Tensor) -> Tensor:
+        wide = x.float() if x.dtype != torch.float64 else x
+        normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + eps)
+        wide = (normed.to(x.dtype) * scale).to(wide.dtype)
+        c, s = cos.unsqueeze(-2), sin.unsqueeze(-2)
+        if layout == "half":
+            first, second = wide.chunk(2, dim=-1)
+            rotated = torch.cat([first * c - second * s, second * c + first * s], dim=-1)
+        else:
+            first, second = wide[..., 0::2], wide[..., 1::2]
+            rotated = torch.stack([first * c - second * s, second * c + first * s], dim=-1)
+        return rotated.reshape(x.shape).to(x.dtype)
+
+    return one(q, q_scale), one(k, k_scale)
+
+
+EAGER: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        attention,
+        causal_conv3d,
+        frame_causal_attention,
+        gate_residual,
+        group_norm_silu,
+        layer_norm_modulate,
+        nearest_upsample3d,
+        qk_norm_rope,
+    )
+}
