@@ -18,5 +18,5 @@ def forward(x: Tensor) -> Tensor:
 
 def backward(grad: Tensor, x: Tensor) -> Tensor:
     """Return the gradient of x."""
-    dx = torch.ops.aten.gelu_backward(grad.to(x.dtype), x, approximate="tanh")
+    dx: Tensor = torch.ops.aten.gelu_backward(grad.to(x.dtype), x, approximate="tanh")
     return dx.contiguous(memory_format=layout_of(x))
