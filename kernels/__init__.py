@@ -13,9 +13,11 @@ from .frame_causal_attention import frame_causal_attention
 from .gate_residual import gate_residual
 from .gelu import gelu
 from .group_norm_silu import group_norm_silu
+from .group_norm_silu_conv3d import group_norm_silu_conv3d
 from .layer_norm_modulate import layer_norm_modulate
 from .nearest_upsample3d import nearest_upsample3d
 from .qk_norm_rope import qk_norm_rope
+from .upsample_conv3d import upsample_conv3d
 
 __all__ = [
     "attention",
@@ -25,7 +27,9 @@ __all__ = [
     "gate_residual",
     "gelu",
     "group_norm_silu",
+    "group_norm_silu_conv3d",
     "layer_norm_modulate",
     "nearest_upsample3d",
     "qk_norm_rope",
+    "upsample_conv3d",
 ]

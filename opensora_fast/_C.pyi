@@ -5,6 +5,37 @@ BFLOAT16: int
 FLOAT16: int
 HAS_CUDA: bool
 
+class Conv3d:
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        kernel: tuple[int, int, int],
+        stride: tuple[int, int, int],
+        scale: tuple[int, int, int],
+        padding: int,
+        dtype: int,
+    ) -> None: ...
+    @property
+    def algorithm(self) -> str: ...
+    @property
+    def packed_bytes(self) -> int: ...
+    def pack(self, weight: int, packed: int) -> None: ...
+    def run(
+        self,
+        x: int,
+        y: int,
+        packed: int,
+        bias: int,
+        residual: int,
+        mean: int,
+        scale: int,
+        shift: int,
+        batch: int,
+        size: tuple[int, int, int],
+        out_size: tuple[int, int, int],
+    ) -> None: ...
+
 def cpu_isa() -> str: ...
 def cpu_isas() -> list[str]: ...
 def group_norm_silu_cpu(

@@ -174,6 +174,7 @@ void run_contiguous(const GroupNormSiluParams& p) {
 
   const std::vector<Affine> affine =
       fold(p, moments, {chunks, /*chunk_step=*/1, /*group_step=*/chunks, kRunChunk, group_size});
+  if (y == nullptr) return;
   const std::int64_t pieces = ceil_div(p.spatial, kRunChunk);
   const std::int64_t piece_cost = std::min(kRunChunk, p.spatial);
   parallel_for(p.batch * p.channels * pieces, piece_cost, [&](std::int64_t i) {
@@ -208,6 +209,7 @@ void run_channels_last(const GroupNormSiluParams& p) {
   const std::vector<Affine> affine =
       fold(p, moments,
            {blocks, /*chunk_step=*/p.groups, /*group_step=*/1, block * width, p.spatial * width});
+  if (y == nullptr) return;
   // Apart, so that neighbouring channels load as vectors.
   std::vector<float> means, scales, shifts;
   for (const Affine& channel : affine) {

@@ -22,7 +22,7 @@ namespace osf {
 
 struct GroupNormSiluParams {
   const void* x;
-  void* y;
+  void* y;             // null: the statistics alone
   const void* weight;  // [C]
   const void* bias;    // [C]
   float* mean;         // [B, G], written

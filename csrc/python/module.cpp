@@ -4,6 +4,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -12,6 +14,7 @@
 
 #include "core/cpu_features.h"
 #include "core/tensor.h"
+#include "cpu/conv3d/conv3d.h"
 #include "cpu/gate_residual.h"
 #include "cpu/gelu.h"
 #include "cpu/group_norm_silu.h"
@@ -200,6 +203,57 @@ void qk_norm_rope_cpu(const Addresses& q, const Addresses& k, const Strides& q_s
   osf::qk_norm_rope_cpu(params);
 }
 
+using Sizes = std::array<std::int64_t, 3>;
+
+void copy_sizes(const Sizes& from, std::int64_t* to) { std::copy(from.begin(), from.end(), to); }
+
+// A convolution whose algorithm is chosen: what its weights are packed for.
+struct Conv3d {
+  osf::conv3d::Geometry geometry;
+  osf::conv3d::Plan plan;
+
+  Conv3d(std::int64_t channels, std::int64_t out_channels, const Sizes& kernel, const Sizes& stride,
+         const Sizes& scale, std::int32_t padding, std::int32_t dtype)
+      : geometry{channels,
+                 out_channels,
+                 {},
+                 {},
+                 {},
+                 static_cast<osf::conv3d::Padding>(padding),
+                 static_cast<osf::DType>(dtype)} {
+    copy_sizes(kernel, geometry.kernel);
+    copy_sizes(stride, geometry.stride);
+    copy_sizes(scale, geometry.scale);
+    plan = osf::conv3d::plan(geometry, osf::selected_isa());
+  }
+
+  void pack(std::uintptr_t weight, std::uintptr_t packed) const {
+    const py::gil_scoped_release release;
+    osf::conv3d::pack(geometry, plan, pointer<const float>(weight), pointer<void>(packed));
+  }
+
+  void run(std::uintptr_t x, std::uintptr_t y, std::uintptr_t packed, std::uintptr_t bias,
+           std::uintptr_t residual, std::uintptr_t mean, std::uintptr_t scale, std::uintptr_t shift,
+           std::int64_t batch, const Sizes& size, const Sizes& out_size) const {
+    osf::conv3d::Params params{};
+    params.x = pointer<const void>(x);
+    params.y = pointer<void>(y);
+    params.packed = pointer<const void>(packed);
+    params.bias = pointer<const float>(bias);
+    params.residual = pointer<const void>(residual);
+    params.mean = pointer<const float>(mean);
+    params.scale = pointer<const float>(scale);
+    params.shift = pointer<const float>(shift);
+    params.batch = batch;
+    copy_sizes(size, params.size);
+    copy_sizes(out_size, params.out_size);
+    params.geometry = geometry;
+    params.plan = plan;
+    const py::gil_scoped_release release;
+    osf::conv3d::run(params);
+  }
+};
+
 #ifdef OSF_HAS_CUDA
 // The launch's cudaError_t as an exception that names the op and how it was cut up.
 void check_launch(int error, const std::string& op, const std::string& config) {
@@ -282,6 +336,21 @@ PYBIND11_MODULE(_C, m) {
         py::arg("k_strides"), py::arg("cos"), py::arg("sin"), py::arg("batch"), py::arg("length"),
         py::arg("heads"), py::arg("head_dim"), py::arg("eps"), py::arg("interleaved"),
         py::arg("table_per_sample"), py::arg("dtype"), py::arg("scale_dtype"));
+
+  py::class_<Conv3d>(m, "Conv3d")
+      .def(py::init<std::int64_t, std::int64_t, const Sizes&, const Sizes&, const Sizes&,
+                    std::int32_t, std::int32_t>(),
+           py::arg("channels"), py::arg("out_channels"), py::arg("kernel"), py::arg("stride"),
+           py::arg("scale"), py::arg("padding"), py::arg("dtype"))
+      .def_property_readonly(
+          "algorithm",
+          [](const Conv3d& conv) { return osf::conv3d::algorithm_name(conv.plan.algorithm); })
+      .def_property_readonly("packed_bytes",
+                             [](const Conv3d& conv) { return conv.plan.packed_bytes; })
+      .def("pack", &Conv3d::pack, py::arg("weight"), py::arg("packed"))
+      .def("run", &Conv3d::run, py::arg("x"), py::arg("y"), py::arg("packed"), py::arg("bias"),
+           py::arg("residual"), py::arg("mean"), py::arg("scale"), py::arg("shift"),
+           py::arg("batch"), py::arg("size"), py::arg("out_size"));
 
 #ifdef OSF_HAS_CUDA
   m.attr("HAS_CUDA") = true;

@@ -13,7 +13,11 @@ from .reference import output_shape
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """One problem: x is [batch, channels, *size], weight [out_channels, channels, *kernel]."""
+    """One problem: x is [batch, channels, *size], weight [out_channels, channels, *kernel].
+
+    Outputs have about unit variance; `slack` is what transforms (Winograd) may add to the error of
+    a sum of products in fp32.
+    """
 
     name: str
     batch: int = 1
@@ -24,6 +28,7 @@ class Case:
     stride: tuple[int, int, int] = (1, 1, 1)
     pad_mode: str = "replicate"
     bias: bool = True
+    slack: float = 2e-5
 
     @property
     def x_shape(self) -> tuple[int, ...]:

@@ -50,17 +50,27 @@ def group_norm_silu(
 def _prepare(
     x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, eps: float = 1e-6, silu: bool = True
 ) -> tuple[Any, ...]:
-    contract.check_tensors(_NAME, x=x, weight=weight, bias=bias)
+    check(_NAME, x, weight, bias, num_groups, eps)
+    return x, weight, bias, num_groups, float(eps), silu
+
+
+def check(op: str, x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, eps: float) -> None:
+    """Raise unless the arguments are those of a group norm, for this op and its relatives.
+
+    Raises:
+        TypeError: an argument is not a floating-point tensor.
+        ValueError: shapes, groups, eps or devices do not fit.
+    """
+    contract.check_tensors(op, x=x, weight=weight, bias=bias)
     if x.dim() < 2:
-        raise ValueError(f"{_NAME}: x must be [B, C, ...], got shape {list(x.shape)}")
+        raise ValueError(f"{op}: x must be [B, C, ...], got shape {list(x.shape)}")
     channels = x.shape[1]
     if num_groups < 1 or channels % num_groups != 0:
-        raise ValueError(f"{_NAME}: {channels} channels cannot be split into {num_groups} groups")
-    contract.check_shape(_NAME, "weight", weight, (channels,))
-    contract.check_shape(_NAME, "bias", bias, (channels,))
+        raise ValueError(f"{op}: {channels} channels cannot be split into {num_groups} groups")
+    contract.check_shape(op, "weight", weight, (channels,))
+    contract.check_shape(op, "bias", bias, (channels,))
     if eps < 0:
-        raise ValueError(f"{_NAME}: eps must not be negative, got {eps}")
-    return x, weight, bias, num_groups, float(eps), silu
+        raise ValueError(f"{op}: eps must not be negative, got {eps}")
 
 
 def _fake(

@@ -42,14 +42,24 @@ def nearest_upsample3d(x: Tensor, scale: Sequence[int]) -> Tensor:
 
 
 def _prepare(x: Tensor, scale: Sequence[int]) -> tuple[Any, ...]:
-    contract.check_tensors(_NAME, x=x)
+    check(_NAME, x, scale)
+    return x, list(scale)
+
+
+def check(op: str, x: Tensor, scale: Sequence[int]) -> None:
+    """Raise unless x is a video and scale three factors, for this op and its relatives.
+
+    Raises:
+        TypeError: x is not a floating-point tensor.
+        ValueError: x has no frame or is not 5-D, or a factor is below 1.
+    """
+    contract.check_tensors(op, x=x)
     if x.dim() != 5 or x.shape[2] < 1:
         raise ValueError(
-            f"{_NAME}: x must be [B, C, T, H, W] with at least one frame, got shape {list(x.shape)}"
+            f"{op}: x must be [B, C, T, H, W] with at least one frame, got shape {list(x.shape)}"
         )
     if len(scale) != 3 or any(factor < 1 for factor in scale):
-        raise ValueError(f"{_NAME}: scale must be three numbers of at least 1, got {list(scale)}")
-    return x, list(scale)
+        raise ValueError(f"{op}: scale must be three numbers of at least 1, got {list(scale)}")
 
 
 def _fake(x: Tensor, scale: Sequence[int]) -> Tensor:

@@ -12,7 +12,8 @@ from opensora_fast.kernels import (
     causal_conv3d,
     frame_causal_attention,
     group_norm_silu,
-    nearest_upsample3d,
+    group_norm_silu_conv3d,
+    upsample_conv3d,
 )
 
 from .config import HunyuanVAEConfig
@@ -55,6 +56,14 @@ class GroupNormSiLU(nn.GroupNorm):
         )
         return y
 
+    def then(self, conv: CausalConv3d, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Convolve the normalised and activated x `[B, C, T, H, W]`, add the residual."""
+        y: Tensor = group_norm_silu_conv3d(
+            x, self.weight, self.bias, self.num_groups, conv.conv.weight, conv.conv.bias, residual,
+            eps=self.eps,
+        )  # fmt: skip
+        return y
+
 
 class ResnetBlock(nn.Module):
     """Two times norm, SiLU, convolution, added to the input (projected if the width changes)."""
@@ -71,9 +80,8 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x `[B, C, T, H, W]` to the block's width."""
-        h = self.conv2(self.norm2(self.conv1(self.norm1(x))))
-        y: Tensor = (x if self.conv_shortcut is None else self.conv_shortcut(x)) + h
-        return y
+        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(x)
+        return self.norm2.then(self.conv2, self.norm1.then(self.conv1, x), residual=shortcut)
 
 
 class FrameAttention(nn.Module):
@@ -139,7 +147,8 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarge x `[B, C, T, H, W]`; T frames become `1 + scale * (T - 1)`."""
-        y: Tensor = self.conv(nearest_upsample3d(x, self.scale))
+        conv = self.conv.conv
+        y: Tensor = upsample_conv3d(x, conv.weight, conv.bias, self.scale)
         return y
 
 
@@ -213,8 +222,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for block in self.down_blocks:
             x = block(x)
-        x = self.conv_out(self.conv_norm_out(self.mid_block(x)))
-        return x
+        return self.conv_norm_out.then(self.conv_out, self.mid_block(x))
 
 
 class Decoder(nn.Module):
@@ -239,5 +247,4 @@ class Decoder(nn.Module):
         x = self.mid_block(self.conv_in(z))
         for block in self.up_blocks:
             x = block(x)
-        y: Tensor = self.conv_out(self.conv_norm_out(x))
-        return y
+        return self.conv_norm_out.then(self.conv_out, x)

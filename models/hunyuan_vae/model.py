@@ -20,6 +20,10 @@ from .blocks import Decoder, Encoder
 from .config import HunyuanVAEConfig
 
 
+# Of everything between the first and the last layer: the channels of a position side by side.
+LAYOUT = torch.channels_last_3d
+
+
 class HunyuanVAE(CheckpointMixin[HunyuanVAEConfig], LatentSpaceMixin[HunyuanVAEConfig], nn.Module):
     """Causal 3-D variational autoencoder.
 
@@ -173,15 +177,15 @@ class HunyuanVAE(CheckpointMixin[HunyuanVAEConfig], LatentSpaceMixin[HunyuanVAEC
         return self._decode_whole(z)
 
     def _encode_whole(self, x: Tensor) -> Tensor:
-        moments: Tensor = causal_conv3d(
-            self.encoder(x), self.quant_conv.weight, self.quant_conv.bias
-        )
-        return moments
+        x = self.encoder(x.contiguous(memory_format=LAYOUT))
+        moments = causal_conv3d(x, self.quant_conv.weight, self.quant_conv.bias)
+        return moments.contiguous()
 
     def _decode_whole(self, z: Tensor) -> Tensor:
+        z = z.contiguous(memory_format=LAYOUT)
         z = causal_conv3d(z, self.post_quant_conv.weight, self.post_quant_conv.bias)
         video: Tensor = self.decoder(z)
-        return video
+        return video.contiguous()
 
 
 def _check_video(x: Tensor, channels: int, name: str) -> None:

@@ -30,6 +30,8 @@ enum class Algorithm : std::int32_t {
   kTilesUpsample = 5,  // the same with every output phase's taps summed beforehand
 };
 
+const char* algorithm_name(Algorithm algorithm);
+
 // What the choice of an algorithm and the packed weights depend on.
 struct Geometry {
   std::int64_t channels;

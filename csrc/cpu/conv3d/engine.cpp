@@ -21,6 +21,8 @@ constexpr IsaRow<Params> kTable[] = OSF_ISA_TABLE(conv3d, run);
 void run(const Params& p) {
   const bool on_tiles =
       p.plan.algorithm == Algorithm::kTiles || p.plan.algorithm == Algorithm::kTilesUpsample;
+  check(p.mean == nullptr || !upsamples(p.geometry),
+        "conv3d: an activation before an upsampling is not folded in");
   if (p.batch == 0) return;
   if (on_tiles) return run_tiles(p);
   run_on(p.plan.isa, kTable, p, "conv3d");

@@ -63,6 +63,10 @@ inline constexpr std::int64_t kTileRows = 16;
 inline constexpr std::int64_t kTileDepth = 32;
 inline constexpr std::int64_t kTilePanel = 32;
 
+// Weights that were summed do not fit into bfloat16: they are kept as two parts, value and
+// remainder.
+inline std::int64_t tile_parts(const Geometry& g) { return upsamples(g) ? 2 : 1; }
+
 // Output phases of an upsampling by `scale` (1 or 2 an axis) and taps of each: a doubled axis has
 // two phases of two taps, one that stays has a phase of three.
 struct Phases {

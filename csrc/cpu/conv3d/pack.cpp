@@ -3,7 +3,8 @@
 // kDirect       [panel][tap][c][column]
 // kWinograd*    [plane][panel][time plane][c][column]
 // kUpsample     [panel][set][c][column]
-// kTiles*       [phase][panel][c / 32][tap][column / 16][c / 2 % 16][column % 16][c % 2], bfloat16
+// kTiles*       [phase][panel][c / 32][tap][part][column / 16][c / 2 % 16][column % 16][c % 2],
+//               bfloat16
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -175,8 +176,9 @@ void pack_tiles(const Source& source, const Geometry& g, BFloat16* packed) {
         const std::int64_t at[3] = {phase / (phases.count[1] * phases.count[2]),
                                     phase / phases.count[2] % phases.count[1],
                                     phase % phases.count[2]};
-        BFloat16* out = packed + i * taps * kTileDepth * kTilePanel;
-        for (std::int64_t tap = 0; tap < taps; ++tap, out += kTileDepth * kTilePanel) {
+        const std::int64_t parts = tile_parts(g), size = kTileDepth * kTilePanel;
+        BFloat16* out = packed + i * taps * parts * size;
+        for (std::int64_t tap = 0; tap < taps; ++tap, out += parts * size) {
           const Span t = span_of(g.scale[0] == 2, at[0], tap / (phases.taps[1] * phases.taps[2]));
           const Span h = span_of(g.scale[1] == 2, at[1], tap / phases.taps[2] % phases.taps[1]);
           const Span w = span_of(g.scale[2] == 2, at[2], tap % phases.taps[2]);
@@ -192,9 +194,12 @@ void pack_tiles(const Source& source, const Geometry& g, BFloat16* packed) {
                 }
               }
             }
-            for (std::int64_t j = 0; j < kTilePanel; ++j) {
-              out[((j / 16 * 16 + k / 2) * 16 + j % 16) * 2 + k % 2] =
-                  to_bfloat16(static_cast<float>(sum[j]));
+            for (std::int64_t part = 0; part < parts; ++part) {
+              for (std::int64_t j = 0; j < kTilePanel; ++j) {
+                const BFloat16 value = to_bfloat16(static_cast<float>(sum[j]));
+                out[part * size + ((j / 16 * 16 + k / 2) * 16 + j % 16) * 2 + k % 2] = value;
+                sum[j] -= static_cast<double>(to_float(value));
+              }
             }
           }
         }

@@ -54,12 +54,30 @@ std::int64_t packed_bytes(const Geometry& g, Algorithm algorithm, Isa isa) {
       break;
   }
   const Phases phases = phases_of(g);
-  return phases.total() * phases.total_taps() * ceil_div(g.channels, kTileDepth) * kTileDepth *
-         ceil_div(g.out_channels, kTilePanel) * kTilePanel *
+  return tile_parts(g) * phases.total() * phases.total_taps() * ceil_div(g.channels, kTileDepth) *
+         kTileDepth * ceil_div(g.out_channels, kTilePanel) * kTilePanel *
          static_cast<std::int64_t>(sizeof(BFloat16));
 }
 
 }  // namespace
+
+const char* algorithm_name(Algorithm algorithm) {
+  switch (algorithm) {
+    case Algorithm::kDirect:
+      return "direct";
+    case Algorithm::kWinograd2:
+      return "winograd 2x2";
+    case Algorithm::kWinograd4:
+      return "winograd 4x4";
+    case Algorithm::kUpsample:
+      return "upsample";
+    case Algorithm::kTiles:
+      return "tiles";
+    case Algorithm::kTilesUpsample:
+      return "tiles upsample";
+  }
+  return "an unknown algorithm";
+}
 
 Plan plan(const Geometry& g, Isa isa) {
   check(is_cpu_dtype(g.dtype), "conv3d: the CPU kernels take float32 and bfloat16, not ",

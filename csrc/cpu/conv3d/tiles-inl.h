@@ -28,7 +28,9 @@ struct alignas(64) TileConfig {
 
 // sums [32][32] = sum over slabs and taps of two tiles of positions times two of outputs. `taps`
 // point to the first position's row of each tap, `second` is the distance to the second tile, in
-// values; of every slab's weights the first `skipped` taps are left out.
+// values; of every slab's weights the first `skipped` taps are left out. Of weights in two parts
+// both meet the same tiles of input.
+template <int kParts>
 inline void multiply_block(const BFloat16* const* taps, std::int64_t num_taps, std::int64_t skipped,
                            std::int64_t num_slabs, std::int64_t slab_size, std::int64_t first,
                            std::int64_t second, std::int64_t row_step, const BFloat16* weights,
@@ -39,8 +41,8 @@ inline void multiply_block(const BFloat16* const* taps, std::int64_t num_taps, s
   _tile_zero(2);
   _tile_zero(3);
   for (std::int64_t slab = 0; slab < num_slabs; ++slab) {
-    weights += skipped * 2 * kTileValues;
-    for (std::int64_t tap = 0; tap < num_taps; ++tap, weights += 2 * kTileValues) {
+    weights += skipped * kParts * 2 * kTileValues;
+    for (std::int64_t tap = 0; tap < num_taps; ++tap, weights += kParts * 2 * kTileValues) {
       const BFloat16* const a = taps[tap] + slab * slab_size + first;
       _tile_loadd(4, a, row_bytes);
       _tile_loadd(6, weights, 64);
@@ -50,6 +52,14 @@ inline void multiply_block(const BFloat16* const* taps, std::int64_t num_taps, s
       _tile_loadd(5, a + second, row_bytes);
       _tile_dpbf16ps(2, 5, 6);
       _tile_dpbf16ps(3, 5, 7);
+      if constexpr (kParts == 2) {
+        _tile_loadd(6, weights + 2 * kTileValues, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_loadd(7, weights + 3 * kTileValues, 64);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+      }
     }
   }
   constexpr int kRowBytes = kTilePanel * static_cast<int>(sizeof(float));
@@ -88,7 +98,7 @@ class Tiles {
         g.kernel[0] * kTileRows * g.stride[1] * g.stride[2] * slabs * kTileDepth * kBytes;
     patch = std::clamp<std::int64_t>(kPatchBytes / tile_bytes / 2 * 2, 2, num_tiles + 1);
     patches = ceil_div(num_tiles, patch);
-    panel_size = phases.total_taps() * slabs * 2 * kTileValues;
+    panel_size = tile_parts(g) * phases.total_taps() * slabs * 2 * kTileValues;
     group = std::clamp<std::int64_t>(kWeightsBytes / (panel_size * kBytes), 1, panels);
     // A small image still has to occupy every thread.
     const std::int64_t units = chunk * phases.total() * patches;
@@ -213,8 +223,9 @@ class Tiles {
         const std::int64_t position = position_of(tile) * kTileDepth;
         const std::int64_t second =
             tile + 1 < end ? position_of(tile + 1) * kTileDepth - position : 0;
-        multiply_block(taps.starts, num_taps, skipped, slabs, slab_size, position, second,
-                       g.stride[2] * kTileDepth, weights, sums);
+        const auto product = tile_parts(g) == 2 ? multiply_block<2> : multiply_block<1>;
+        product(taps.starts, num_taps, skipped, slabs, slab_size, position, second,
+                g.stride[2] * kTileDepth, weights, sums);
         for (std::int64_t i = 0; i < 2 && tile + i < end; ++i) {
           write(sample, phase_frame, phase, tile + i, panel, sums + i * kTileRows * kTilePanel);
         }

@@ -92,9 +92,8 @@ class Winograd {
     strip_columns = tile_columns * m + 2;
     const std::int64_t row_bytes = 4 * channels * static_cast<std::int64_t>(sizeof(float));
     // The timed planes of so many tiles take half of a core's cache, and all weights pass them.
-    timed_rows =
-        std::clamp<std::int64_t>(l2_cache_bytes() / 2 / row_bytes / kRows * kRows, 2 * kRows,
-                                 std::max<std::int64_t>(tiles, 2 * kRows));
+    timed_rows = std::clamp<std::int64_t>(l2_cache_bytes() / 2 / row_bytes / kRows * kRows,
+                                          2 * kRows, std::max<std::int64_t>(tiles, 2 * kRows));
   }
 
   void run() {

@@ -1,0 +1,103 @@
+"""Cases of group_norm_silu_conv3d: small ones to check, the HunyuanVAE's to measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..inputs import Draw, elements
+
+EPS = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """One problem: x is [batch, channels, *size], weight [out_channels, channels, *kernel].
+
+    Outputs have about unit variance; `slack` is what transforms (Winograd) may add to the error of
+    a sum of products in fp32.
+    """
+
+    name: str
+    batch: int = 1
+    channels: int
+    out_channels: int
+    groups: int
+    size: tuple[int, int, int]
+    kernel: tuple[int, int, int] = (3, 3, 3)
+    bias: bool = True
+    residual: bool = True
+    slack: float = 2e-5
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Shape of x."""
+        return (self.batch, self.channels, *self.size)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weight."""
+        return (self.out_channels, self.channels, *self.kernel)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        """Shape of the output."""
+        return (self.batch, self.out_channels, *self.size)
+
+
+CHECK = (
+    Case(name="block", batch=2, channels=8, out_channels=9, groups=4, size=(3, 5, 6)),
+    Case(name="image", channels=16, out_channels=16, groups=2, size=(1, 4, 5)),
+    Case(name="even", channels=20, out_channels=24, groups=5, size=(4, 3, 4), residual=False),
+    Case(name="to-pixels", channels=16, out_channels=3, groups=8, size=(2, 4, 4), residual=False),
+    Case(name="pixel", channels=32, out_channels=8, groups=2, size=(3, 1, 1), bias=False),
+    Case(name="pointwise", channels=6, out_channels=4, groups=3, size=(2, 3, 2), kernel=(1, 1, 1)),
+    Case(name="empty", batch=0, channels=4, out_channels=2, groups=2, size=(2, 3, 3)),
+)
+
+# The resnet blocks of the HunyuanVAE: of a small clip, and of a tile of 256 pixels and 129 frames.
+BENCH = (
+    Case(name="cpu.up3", channels=128, out_channels=128, groups=32, size=(5, 128, 128)),
+    Case(name="cpu.up2", channels=256, out_channels=256, groups=32, size=(3, 64, 64)),
+    Case(name="cpu.up1", channels=512, out_channels=512, groups=32, size=(2, 32, 32)),
+    Case(name="cpu.clip", channels=128, out_channels=128, groups=32, size=(17, 128, 128)),
+    Case(name="768px.decode.up1", channels=512, out_channels=512, groups=32, size=(65, 128, 128)),
+    Case(name="768px.decode.up2", channels=256, out_channels=256, groups=32, size=(129, 256, 256)),
+    Case(name="768px.decode.up3", channels=128, out_channels=128, groups=32, size=(129, 256, 256)),
+)
+
+# 768px decoded without tiles: more than 2**31 elements.
+HUGE = Case(name="768px.untiled", channels=128, out_channels=128, groups=32, size=(129, 576, 1024))
+
+DIFFERENTIABLE = (0, 1, 2, 4, 5, 6)
+
+
+def make_inputs(
+    case: Case, device: torch.device | str, dtype: torch.dtype, seed: int = 0
+) -> tuple[Any, ...]:
+    """Arguments of group_norm_silu_conv3d."""
+    draw = Draw(device, dtype, seed)
+    fan_in = elements(case.weight_shape[1:])
+    x = draw.normal(*case.x_shape)
+    norm_weight = draw.normal(case.channels, mean=1.0, std=0.2)
+    norm_bias = draw.normal(case.channels, std=0.2)
+    weight = draw.normal(*case.weight_shape, std=fan_in**-0.5)
+    bias = draw.normal(case.out_channels) if case.bias else None
+    residual = draw.normal(*case.y_shape) if case.residual else None
+    return x, norm_weight, norm_bias, case.groups, weight, bias, residual, EPS
+
+
+def flops(case: Case, backward: bool = False) -> int:
+    """Operations of the convolution; the backward is two convolutions of the forward's size."""
+    forward = 2 * elements(case.y_shape) * elements(case.weight_shape[1:])
+    return 2 * forward if backward else forward
+
+
+def bytes(case: Case, itemsize: int = 2, backward: bool = False) -> int:
+    """Least traffic: x twice, because of its statistics, everything else once."""
+    x, weight, y = elements(case.x_shape), elements(case.weight_shape), elements(case.y_shape)
+    if backward:
+        return itemsize * (3 * x + 2 * weight + y)
+    return itemsize * (2 * x + weight + (2 * y if case.residual else y))

@@ -1,0 +1,159 @@
+"""group_norm_silu_conv3d: GroupNorm, SiLU, causal convolution and residual, in one op."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from .. import contract
+from ..causal_conv3d import op as conv
+from ..group_norm_silu import op as norm
+from ..registry import Backend, Op
+from . import _cpu, _torch, reference
+
+_NAME = "group_norm_silu_conv3d"
+
+
+def group_norm_silu_conv3d(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    num_groups: int,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    eps: float = 1e-6,
+) -> Tensor:
+    r"""Normalise, activate, convolve causally, add.
+
+    .. math:: y = \mathrm{causal\_conv3d}(\mathrm{group\_norm\_silu}(x), w, b) + r
+
+    with stride 1 and replicated borders: two of these are a residual block.
+
+    Args:
+        x: [B, C, T, H, W], any floating dtype; any strides.
+        norm_weight: [C], any floating dtype.
+        norm_bias: [C], any floating dtype.
+        num_groups: number of groups; divides C.
+        weight: [O, C, kT, kH, kW] with odd kH and kW, dtype of `x`.
+        bias: [O], dtype of `x`; None adds nothing.
+        residual: [B, O, T, H, W], dtype of `x`; None adds nothing.
+        eps: added to the variance.
+
+    Returns:
+        [B, O, T, H, W], dtype of `x`; channels-last-3d where `x` is, else contiguous.
+
+    Numerics:
+        As the two ops; the activated video may be rounded to the dtype of `x` or not, and so may
+        the sum before the residual. Autocast: runs in autocast's dtype.
+
+    Raises:
+        TypeError: not floating-point tensors, or x, weight, bias and residual of several dtypes.
+        ValueError: shapes, groups, eps or devices do not fit.
+
+    Source: the resnet block of the HunyuanVideo VAE.
+    """
+    args = _prepare(x, norm_weight, norm_bias, num_groups, weight, bias, residual, eps)
+    return cast(Tensor, FORWARD(*args))
+
+
+def _prepare(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    num_groups: int,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    eps: float = 1e-6,
+) -> tuple[Any, ...]:
+    contract.check_tensors(_NAME, x=x, weight=weight, residual=residual)
+    norm.check(_NAME, x, norm_weight, norm_bias, num_groups, eps)
+    conv.check(_NAME, x, weight, bias)
+    if any(size % 2 == 0 for size in weight.shape[3:]):
+        raise ValueError(f"{_NAME}: kernels must be odd in H and W, got {list(weight.shape[2:])}")
+    if residual is not None:
+        contract.check_shape(_NAME, "residual", residual, _shape(x, weight))
+        if not contract.autocast_is_on(x.device):
+            contract.check_same_dtype(_NAME, x=x, residual=residual)
+    return x, norm_weight, norm_bias, num_groups, float(eps), weight, bias, residual
+
+
+def _shape(x: Tensor, weight: Tensor) -> tuple[int, ...]:
+    return (x.shape[0], weight.shape[0], *x.shape[2:])
+
+
+def _fake(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    num_groups: int,
+    eps: float,
+    weight: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+) -> Tensor:
+    layout = contract.layout_of(x)
+    return torch.empty(_shape(x, weight), dtype=x.dtype, device=x.device, memory_format=layout)
+
+
+def _fake_backward(
+    grad: Tensor,
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    num_groups: int,
+    eps: float,
+    weight: Tensor,
+    needs: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    dx, dweight, dbias = conv.fake_gradients(x, weight, needs)
+    if not needs[0]:
+        return dx, x.new_empty(0), x.new_empty(0), dweight, dbias
+    scale, shift = norm_weight.new_empty(norm_weight.shape), norm_bias.new_empty(norm_bias.shape)
+    return dx, scale, shift, dweight, dbias
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, norm_weight, norm_bias, ctx.num_groups, ctx.eps, weight, _, _ = inputs
+    ctx.save_for_backward(x, norm_weight, norm_bias, weight)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    wanted = ctx.needs_input_grad
+    x, norm_weight, norm_bias, weight = ctx.saved_tensors
+    needs = [any(wanted[:3]), wanted[5], wanted[6]]
+    dx, dscale, dshift, dweight, dbias = BACKWARD(
+        grad, x, norm_weight, norm_bias, ctx.num_groups, ctx.eps, weight, needs
+    )
+    grads = (dx, dscale, dshift, None, None, dweight, dbias, grad)
+    return tuple(g if need else None for g, need in zip(grads, wanted, strict=True))
+
+
+BACKWARD = Op(
+    name=_NAME + "_backward",
+    schema="(Tensor grad, Tensor x, Tensor norm_weight, Tensor norm_bias, int num_groups,"
+    " float eps, Tensor weight, bool[3] needs) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    reference=reference.backward,
+    fake=_fake_backward,
+    backends=[Backend("torch", "any", _torch.backward, _torch.why_not, _torch.VERIFIED)],
+)
+
+FORWARD = Op(
+    name=_NAME,
+    schema="(Tensor x, Tensor norm_weight, Tensor norm_bias, int num_groups, float eps,"
+    " Tensor weight, Tensor? bias, Tensor? residual) -> Tensor",
+    reference=reference.forward,
+    fake=_fake,
+    backends=[
+        Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
+        Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED),
+    ],
+    prepare=_prepare,
+    backward=_backward,
+    setup_context=_save,
+    autocast=True,
+)
