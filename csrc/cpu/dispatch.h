@@ -19,6 +19,8 @@ inline bool is_cpu_dtype(DType dtype) {
   return dtype == DType::kFloat32 || dtype == DType::kBFloat16;
 }
 
+inline std::int64_t bytes_of(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
+
 // One value of a float32 or bfloat16 array, where a vector is not worth it.
 inline float value_at(const void* values, DType dtype, std::int64_t i) {
   return dtype == DType::kBFloat16 ? to_float(static_cast<const BFloat16*>(values)[i])

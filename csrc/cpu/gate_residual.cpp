@@ -1,6 +1,7 @@
 #include "cpu/gate_residual.h"
 
 #include "core/check.h"
+#include "core/memory.h"
 #include "core/parallel.h"
 #include "cpu/dispatch.h"
 #include "simd/vec.h"
@@ -24,6 +25,7 @@ void gate_residual_cpu(const GateResidualParams& p, Isa isa) {
   check(p.branch_dtype == p.dtype || p.branch_dtype == DType::kBFloat16, kOp, ": a branch of ",
         dtype_name(p.branch_dtype), " on a stream of ", dtype_name(p.dtype));
   if (p.batch * p.length * p.width == 0) return;
+  advise_huge_pages(p.y, p.batch * p.length * p.width * bytes_of(p.dtype));
   run_on(isa, kTable, p, kOp);
 }
 

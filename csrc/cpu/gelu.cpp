@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/check.h"
+#include "core/memory.h"
 #include "core/parallel.h"
 #include "cpu/dispatch.h"
 #include "simd/vec.h"
@@ -27,22 +28,23 @@ namespace {
 constexpr IsaRow<GeluParams> kForward[] = OSF_ISA_TABLE(gelu, run_forward);
 constexpr IsaRow<GeluParams> kBackward[] = OSF_ISA_TABLE(gelu, run_backward);
 
-void check_params(const GeluParams& p, const char* op) {
+void prepare(const GeluParams& p, const char* op) {
   check(p.rows >= 0 && p.width >= 0, op, ": sizes rows=", p.rows, ", columns=", p.width,
         " are no sizes");
   check(is_cpu_dtype(p.dtype), op, ": the CPU kernel takes float32 and bfloat16, not ",
         dtype_name(p.dtype));
+  advise_huge_pages(p.out, ((p.rows - 1) * p.out_stride + p.width) * bytes_of(p.dtype));
 }
 
 }  // namespace
 
 void gelu_cpu(const GeluParams& p, Isa isa) {
-  check_params(p, "gelu");
+  prepare(p, "gelu");
   run_on(isa, kForward, p, "gelu");
 }
 
 void gelu_backward_cpu(const GeluParams& p, Isa isa) {
-  check_params(p, "gelu_backward");
+  prepare(p, "gelu_backward");
   run_on(isa, kBackward, p, "gelu_backward");
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "core/memory.h"
 #include "core/parallel.h"
 #include "cpu/dispatch.h"
 #include "simd/vec.h"
@@ -47,6 +48,7 @@ void layer_norm_modulate_cpu(const LayerNormModulateParams& p, Isa isa) {
         ": the CPU kernel takes float32 and bfloat16, not ", dtype_name(p.dtype), " and ",
         dtype_name(p.modulation_dtype));
   if (p.batch == 0 || p.length == 0) return;
+  advise_huge_pages(p.y, p.batch * p.length * p.width * bytes_of(p.dtype));
   run_on(isa, kTable, p, kOp);
 }
 

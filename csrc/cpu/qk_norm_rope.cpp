@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/check.h"
+#include "core/memory.h"
 #include "core/parallel.h"
 #include "cpu/dispatch.h"
 #include "simd/vec.h"
@@ -47,6 +48,9 @@ void qk_norm_rope_cpu(const QkNormRopeParams& p, Isa isa) {
         ": the CPU kernel takes float32 and bfloat16, not ", dtype_name(p.dtype), " and ",
         dtype_name(p.scale_dtype));
   if (p.batch * p.length * p.heads == 0) return;
+  const std::int64_t bytes = p.batch * p.length * p.heads * p.head_dim * bytes_of(p.dtype);
+  advise_huge_pages(p.q.y, bytes);
+  advise_huge_pages(p.k.y, bytes);
   run_on(isa, kTable, p, kOp);
 }
 
