@@ -43,8 +43,8 @@ typecheck: $(VENV)/.lint ## mypy --strict on the tree as a wheel installs it
 	@ln -s $(CURDIR)/opensora_fast/* $(CURDIR)/kernels $(CURDIR)/models $(CURDIR)/train $(CURDIR)/bench build/typing/opensora_fast/
 	@cd build/typing && $(CURDIR)/$(PY) -m mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p opensora_fast
 
-bench: build ## measure (ARGS="tiny-quality --prompts 16")
-	@$(PY) -m opensora_fast.bench $(or $(ARGS),tiny-quality)
+bench: $(VENV)/.bench ## measure against peers (ARGS="vae-hunyuan --json out.jsonl", ARGS=list)
+	@$(PY) -m opensora_fast.bench $(or $(ARGS),cpu-smoke)
 
 train-tiny: $(VENV)/.test ## train the tiny model again; a second call resumes
 	@$(PY) -m opensora_fast.train tiny $(ARGS)
@@ -101,9 +101,13 @@ $(VENV)/.built: $(NATIVE) $(VENV)/.deps
 	  || echo "no C++ compiler was found: the reference, torch and Triton backends serve (opensora-fast doctor says more)"
 	@touch $@
 
-$(VENV)/.test: requirements-test.txt requirements-triton.txt $(VENV)/.built
+$(VENV)/.test: requirements-test.txt requirements-triton.txt $(VENV)/.bench
 	@$(PIP) install -c $(VENV)/constraints.txt -r requirements-test.txt
 	@$(PY) -c 'import triton' 2>/dev/null || $(PIP) install --no-deps -r requirements-triton.txt
+	@touch $@
+
+$(VENV)/.bench: requirements-bench.txt $(VENV)/.built
+	@$(PIP) install -c $(VENV)/constraints.txt -r requirements-bench.txt
 	@touch $@
 
 $(VENV)/.lint: requirements-lint.txt $(VENV)/.test

@@ -146,16 +146,18 @@ def find_changed_inputs(
     Returns:
         By contender, a sentence.
     """
-    if _equal(inputs, before):
-        return {}
+    changed = not _equal(inputs, before)
     broken = {}
+    # One call each, from the same start: changes of several calls may cancel.
     for name, run in runs.items():
         _overwrite(inputs, before)
         run()
         if not _equal(inputs, before):
             broken[name] = "wrong: it changes its inputs"
     _overwrite(inputs, before)
-    return broken or dict.fromkeys(runs, "wrong: the inputs changed during the timing")
+    if changed and not broken:
+        return dict.fromkeys(runs, "wrong: the inputs changed during the timing")
+    return broken
 
 
 def find_stale_results(runs: Mapping[str, Run], found: Mapping[str, Errors]) -> dict[str, str]:

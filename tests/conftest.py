@@ -20,6 +20,13 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("opensora-fast")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Run micro-benchmarks once, as tests, unless they were asked for (--benchmark-only)."""
+    asked = any(config.getoption(f"benchmark_{name}", None) for name in ("only", "enable"))
+    if config.pluginmanager.hasplugin("benchmark") and not asked:
+        config.option.benchmark_disable = True
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip GPU tests where there is no GPU."""
     if torch.cuda.is_available():

@@ -11,7 +11,7 @@ def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(
         "bench",
-        help="Measure: SUITE [options], e.g. tiny-quality; --help lists the suites.",
+        help="Measure against peers: kernels, models, all or another SUITE; `list` names them.",
         context_settings=PASS_THROUGH,
     )(bench)
 
