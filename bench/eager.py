@@ -30,6 +30,11 @@ def causal_conv3d(
     return F.conv3d(x, weight, bias, stride=tuple(stride))
 
 
+def concat_gelu(a: Tensor, x: Tensor) -> Tensor:
+    """GELU, then side by side."""
+    return torch.cat([a, F.gelu(x, approximate="tanh")], dim=-1)
+
+
 def frame_causal_attention(q: Tensor, k: Tensor, v: Tensor, num_frames: int) -> Tensor:
     """Torch's fused attention with a dense mask over `[B, L, D]`."""
     frame = torch.arange(num_frames, device=q.device)
@@ -44,12 +49,33 @@ def gate_residual(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
     return x + gate[:, None] * branch
 
 
+def gelu(x: Tensor) -> Tensor:
+    """Torch's tanh form."""
+    return F.gelu(x, approximate="tanh")
+
+
 def group_norm_silu(
     x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, eps: float, silu: bool
 ) -> Tensor:
     """Norm, then SiLU."""
     y = F.group_norm(x, num_groups, weight, bias, eps)
     return F.silu(y) if silu else y
+
+
+def group_norm_silu_conv3d(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    num_groups: int,
+    weight: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    eps: float,
+) -> Tensor:
+    """Norm, SiLU, pad, convolve, add."""
+    h = group_norm_silu(x, norm_weight, norm_bias, num_groups, eps, True)
+    y = causal_conv3d(h, weight, bias, (1, 1, 1), "replicate")
+    return y if residual is None else residual + y
 
 
 def layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
@@ -64,6 +90,11 @@ def nearest_upsample3d(x: Tensor, scale: Sequence[int]) -> Tensor:
         return first
     rest = F.interpolate(x[:, :, 1:].contiguous(), scale_factor=tuple(map(float, scale)))
     return torch.cat([first, rest], dim=2)
+
+
+def upsample_conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, scale: Sequence[int]) -> Tensor:
+    """Enlarge, pad, convolve."""
+    return causal_conv3d(nearest_upsample3d(x, scale), weight, bias, (1, 1, 1), "replicate")
 
 
 def qk_norm_rope(
@@ -99,11 +130,15 @@ EAGER: dict[str, Callable[..., Any]] = {
     for function in (
         attention,
         causal_conv3d,
+        concat_gelu,
         frame_causal_attention,
         gate_residual,
+        gelu,
         group_norm_silu,
+        group_norm_silu_conv3d,
         layer_norm_modulate,
         nearest_upsample3d,
         qk_norm_rope,
+        upsample_conv3d,
     )
 }

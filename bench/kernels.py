@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import opensora_fast.kernels
 from opensora_fast.kernels.registry import OPS, use_backend
@@ -23,6 +25,16 @@ _CPU_FLOPS, _CPU_BYTES = 5e11, 1e9
 # Attention in fp64 holds all scores: this many fit.
 _CPU_SCORES = 5e8
 _WARM_UP_CASE = 0  # of CHECK: the one that is checked in all respects before the measurement
+
+
+# What cpu-smoke may cost; above it the first CHECK case serves.
+_SMOKE_FLOPS = 1e11
+# The argument whose gradient is the incoming one, so that the backward op does not return it.
+_PASSED_ON = {"gate_residual": 0, "group_norm_silu_conv3d": 6}
+# Videos among the arguments. Our models keep them in channels_last_3d, the original's do not, and
+# each contender gets what it is used to.
+_VIDEOS = ("x", "residual")
+_SEED = 0
 
 
 def kernel_cases(
@@ -59,7 +71,7 @@ def kernel_cases(
         module = cases_of(op)
         smoke = "smoke" in scales
         for problem in module.CHECK[:1] if smoke else module.BENCH:
-            scale = "smoke" if smoke else _scale(op, problem)
+            scale = "smoke" if smoke else scale_of(op, problem)
             for direction in directions:
                 if direction == "bwd" and op + BACKWARD not in OPS:
                     continue
@@ -87,7 +99,8 @@ def contenders(op: str, direction: str, backends: Sequence[str]) -> tuple[str, .
         return (*ours, "reference")
     if direction == "bwd":
         return (*ours, "eager")
-    return (*ours, "eager", "compile", *RIVALS.get(op, ()), *BINDS.get(op, ()))
+    layouts = ("eager-channels-last",) if _has_videos(op) else ()
+    return (*ours, "eager", *layouts, "compile", *RIVALS.get(op, ()), *BINDS.get(op, ()))
 
 
 def load(case: Case) -> Problem:
@@ -103,7 +116,7 @@ def load(case: Case) -> Problem:
         inputs = functools.partial(operator_arguments, name, problem, device=device, dtype=dtype)
         ours: Callable[..., Outputs] = op
     else:
-        inputs = functools.partial(module.make_inputs, problem, device, dtype)
+        inputs = functools.partial(_draw, op_name, problem, device, dtype)
         ours = getattr(opensora_fast.kernels, op_name)
 
     def oracle(*args: Any) -> Outputs:
@@ -140,7 +153,28 @@ def load(case: Case) -> Problem:
     )
 
 
-def _scale(op: str, problem: Any) -> str:
+def smallest_cases(device: str, dtypes: Sequence[str]) -> list[Case]:
+    """One case of each op that takes about a second: of BENCH, or of CHECK if there is none."""
+    options = kernel_cases(device=device, dtypes=dtypes, scales=("cpu",))
+    tiny = kernel_cases(device=device, dtypes=dtypes, scales=("smoke",))
+    chosen = []
+    for fallback in tiny:
+        module = cases_of(fallback.parameters["op"])
+        costs = {problem.name: module.flops(problem) for problem in module.BENCH}
+        same = [
+            case
+            for case in options
+            if case.parameters["op"] == fallback.parameters["op"]
+            and case.dtype == fallback.dtype
+            and case.scale == "cpu"
+            and costs[case.parameters["problem"]] <= _SMOKE_FLOPS
+        ]
+        cheapest = sorted(same, key=lambda case: int(costs[case.parameters["problem"]]))
+        chosen.append(cheapest[0] if cheapest else fallback)
+    return chosen
+
+
+def scale_of(op: str, problem: Any) -> str:
     """Whether a few cores can do it: "cpu" or "full"."""
     module = cases_of(op)
     scores = getattr(problem, "length", 0) * getattr(problem, "num_heads", 0)
@@ -162,7 +196,51 @@ def _forward_peers(op: str) -> dict[str, Callable[[], Bind]]:
         peers[name] = calling(function)
     for name, bind in BINDS.get(op, {}).items():
         peers[name] = functools.partial(lambda bound: bound, bind)
+    plain, last = torch.contiguous_format, torch.channels_last_3d
+    peers = {name: _in_layout(op, plain, make) for name, make in peers.items()}
+    if op in EAGER and _has_videos(op):
+        peers["eager-channels-last"] = _in_layout(op, last, calling(EAGER[op]), weights=True)
     return peers
+
+
+def _draw(op: str, problem: Any, device: str, dtype: torch.dtype, seed: int) -> tuple[Any, ...]:
+    """Inputs as our models hold them: videos in channels_last_3d."""
+    drawn = cases_of(op).make_inputs(problem, device, dtype, seed)
+    return _laid_out(op, drawn, torch.channels_last_3d)
+
+
+def _laid_out(
+    op: str, args: Sequence[Any], layout: torch.memory_format, weights: bool = False
+) -> tuple[Any, ...]:
+    names = inspect.signature(getattr(opensora_fast.kernels, op)).parameters
+    return tuple(
+        arg.contiguous(memory_format=layout)
+        if isinstance(arg, Tensor) and arg.dim() == 5 and (weights or name in _VIDEOS)
+        else arg
+        for name, arg in zip(names, args, strict=False)
+    )
+
+
+def _has_videos(op: str) -> bool:
+    problem = cases_of(op).CHECK[0]
+    drawn = cases_of(op).make_inputs(problem, "meta", torch.float32, _SEED)
+    return any(isinstance(arg, Tensor) and arg.dim() == 5 for arg in drawn)
+
+
+def _in_layout(
+    op: str, layout: torch.memory_format, make: Callable[[], Bind], weights: bool = False
+) -> Callable[[], Bind]:
+    """The contender on tensors of another layout, converted before it is timed."""
+
+    def build() -> Bind:
+        bind = make()
+
+        def bind_converted(*args: Any) -> Run:
+            return bind(*_laid_out(op, args, layout, weights))
+
+        return bind_converted
+
+    return build
 
 
 def _backward_peers(op: str, problem: Any, case: Case) -> dict[str, Callable[[], Bind]]:
@@ -170,12 +248,11 @@ def _backward_peers(op: str, problem: Any, case: Case) -> dict[str, Callable[[],
     if op not in EAGER:
         return {}
     module = cases_of(op)
-    num_gradients = len(OPS[op + BACKWARD].overload._schema.returns)
 
     def bind(*_: Any) -> Run:
         args = list(module.make_inputs(problem, case.device, case.torch_dtype, _SEED))
-        # An op whose first gradient is the incoming one does not compute it.
-        wanted = [i for i in module.DIFFERENTIABLE if args[i] is not None][-num_gradients:]
+        computed = [i for i in module.DIFFERENTIABLE if i != _PASSED_ON.get(op)]
+        wanted = [i for i in computed if args[i] is not None]
         for i in wanted:
             args[i] = args[i].requires_grad_()
         with torch.enable_grad():
@@ -190,6 +267,3 @@ def _backward_peers(op: str, problem: Any, case: Case) -> dict[str, Callable[[],
         return lambda: torch.autograd.grad(outputs, leaves, grads, retain_graph=True)
 
     return {"eager": lambda: bind}
-
-
-_SEED = 0

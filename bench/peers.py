@@ -34,6 +34,12 @@ PEERS = {
     peer.name: peer
     for peer in (
         Peer(name="eager", module="torch", package="torch", help="plain torch, line by line"),
+        Peer(
+            name="eager-channels-last",
+            module="torch",
+            package="torch",
+            help="the same on channels_last_3d tensors and weights",
+        ),
         Peer(name="compile", module="torch", package="torch", help="torch.compile of plain torch"),
         Peer(
             name="original",

@@ -89,6 +89,29 @@ def diffusers_causal_conv3d(
     return lambda: module(x)
 
 
+def diffusers_upsample_conv3d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, scale: Sequence[int]
+) -> Callable[[], Tensor]:
+    """The upsampling layer of diffusers' HunyuanVideo autoencoder, with these parameters."""
+    from diffusers.models.autoencoders import autoencoder_kl_hunyuan_video as theirs
+
+    build: Any = theirs.HunyuanVideoUpsampleCausal3D
+    with torch.device("meta"):
+        module = build(
+            weight.shape[1],
+            weight.shape[0],
+            kernel_size=weight.shape[2],
+            bias=bias is not None,
+            upsample_factor=tuple(scale),
+        )
+    parameters = {"conv.conv.weight": weight}
+    module.load_state_dict(
+        parameters | ({} if bias is None else {"conv.conv.bias": bias}), assign=True
+    )
+    module.requires_grad_(False)
+    return lambda: module(x)
+
+
 RIVALS: dict[str, dict[str, Callable[..., Any]]] = {
     "attention": {"flash-attn": flash_attention, "sageattention": sage_attention},
     "group_norm_silu": {"liger": liger_group_norm_silu},
@@ -98,5 +121,6 @@ RIVALS: dict[str, dict[str, Callable[..., Any]]] = {
 
 BINDS: dict[str, dict[str, Callable[..., Callable[[], Any]]]] = {
     "causal_conv3d": {"diffusers": diffusers_causal_conv3d},
+    "upsample_conv3d": {"diffusers": diffusers_upsample_conv3d},
 }
 """By op and contender, a function of the public arguments that returns what is timed."""

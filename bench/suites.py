@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 
 from .case import Case
-from .kernels import kernel_cases
+from .kernels import kernel_cases, smallest_cases
 from .mmdit import SIZES, mmdit_cases
 from .sampler import sampler_cases
 from .timing import Budget
 from .vae import vae_cases
 
 SMOKE_PEERS = frozenset({"eager", "diffusers", "original"})
-_SMOKE_CASE = "cpu.block"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,8 +132,7 @@ def _part(name: str, selection: Selection) -> list[Case]:
 
 def _smoke(selection: Selection) -> list[Case]:
     """One small case of each op, the smallest case of each network."""
-    ops = kernel_cases(device=selection.device, dtypes=selection.dtypes, scales=("cpu",))
-    kernels = [case for case in ops if case.name.endswith(_SMOKE_CASE)]
+    kernels = smallest_cases(selection.device, selection.dtypes)
     networks = [case for part in MODELS for case in _part(part, selection) if case.scale == "smoke"]
     return [*kernels, *networks]
 
