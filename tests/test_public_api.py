@@ -17,8 +17,10 @@ PUBLIC = {
     "opensora_fast.kernels": [
         "attention",
         "causal_conv3d",
+        "concat_gelu",
         "frame_causal_attention",
         "gate_residual",
+        "gelu",
         "group_norm_silu",
         "layer_norm_modulate",
         "nearest_upsample3d",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..gelu import _cpu as gelu
+from .reference import part_of_x
 
 VERIFIED = gelu.VERIFIED
 
@@ -21,3 +22,13 @@ def forward(a: Tensor, x: Tensor) -> Tensor:
     first.copy_(a)
     gelu.fill(gelu.as_rows(x), gelu.as_rows(second))
     return y
+
+
+def backward_why_not(grad: Tensor, x: Tensor) -> str | None:
+    """Say why the kernel cannot serve this call, or return None."""
+    return gelu.backward_why_not(grad, x)
+
+
+def backward(grad: Tensor, x: Tensor) -> Tensor:
+    """Return the gradient of x."""
+    return gelu.backward(part_of_x(grad, x), x)

@@ -7,7 +7,6 @@ from typing import Any, cast
 from torch import Tensor
 
 from .. import contract
-from ..gelu.op import BACKWARD as GELU_BACKWARD
 from ..registry import Backend, Op
 from . import _cpu, _torch, reference
 
@@ -57,6 +56,10 @@ def _fake(a: Tensor, x: Tensor) -> Tensor:
     return a.new_empty((*a.shape[:-1], a.shape[-1] + x.shape[-1]))
 
 
+def _fake_backward(grad: Tensor, x: Tensor) -> Tensor:
+    return x.new_empty(x.shape)
+
+
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
     a, x = inputs
     ctx.first = a.shape[-1]
@@ -64,11 +67,21 @@ def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    (x,) = ctx.saved_tensors
     da = grad[..., : ctx.first]
-    dx = GELU_BACKWARD(grad[..., ctx.first :], x) if ctx.needs_input_grad[1] else None
+    dx = BACKWARD(grad, *ctx.saved_tensors) if ctx.needs_input_grad[1] else None
     return da, dx
 
+
+BACKWARD = Op(
+    name=_NAME + "_backward",
+    schema="(Tensor grad, Tensor x) -> Tensor",
+    reference=reference.backward,
+    fake=_fake_backward,
+    backends=[
+        Backend("cpu", "cpu", _cpu.backward, _cpu.backward_why_not, _cpu.VERIFIED),
+        Backend("torch", "any", _torch.backward, None, _torch.VERIFIED),
+    ],
+)
 
 FORWARD = Op(
     name=_NAME,
