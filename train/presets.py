@@ -20,7 +20,7 @@ def tiny() -> RunConfig:
                 use_spatial_tiling=True, use_temporal_tiling=True,
             ),
             phases=(
-                Phase(num_frames=1, batch_size=8, num_steps=2800, first_lr=1.0, last_lr=0.4),
+                Phase(num_frames=1, batch_size=8, num_steps=2000, first_lr=1.0, last_lr=0.4),
                 Phase(
                     num_frames=5, batch_size=4, num_steps=200, first_lr=0.5, last_lr=0.35,
                     image_share=0.1,
@@ -36,7 +36,7 @@ def tiny() -> RunConfig:
                 in_channels=64, vec_in_dim=TEXT_WIDTH, context_in_dim=TEXT_WIDTH, hidden_size=192,
                 num_heads=3, depth=2, depth_single_blocks=4, axes_dim=(16, 24, 24),
             ),
-            num_steps=2300,
+            num_steps=1100,
             clips_per_scene=4,
         ),
     )  # fmt: skip

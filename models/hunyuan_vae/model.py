@@ -19,7 +19,6 @@ from ..tiling import TileSizes, tile_in_space, tile_in_time
 from .blocks import Decoder, Encoder
 from .config import HunyuanVAEConfig
 
-
 # Of everything between the first and the last layer: the channels of a position side by side.
 LAYOUT = torch.channels_last_3d
 

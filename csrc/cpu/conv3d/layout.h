@@ -63,9 +63,12 @@ inline constexpr std::int64_t kTileRows = 16;
 inline constexpr std::int64_t kTileDepth = 32;
 inline constexpr std::int64_t kTilePanel = 32;
 
-// Weights that were summed do not fit into bfloat16: they are kept as two parts, value and
-// remainder.
-inline std::int64_t tile_parts(const Geometry& g) { return upsamples(g) ? 2 : 1; }
+// Numbers that bfloat16 does not hold are kept in parts, each the rounding of what those before it
+// left: three for float32 inputs and weights, two for bfloat16 weights that were summed.
+inline std::int64_t tile_weight_parts(const Geometry& g) {
+  if (g.dtype == DType::kFloat32) return 3;
+  return upsamples(g) ? 2 : 1;
+}
 
 // Output phases of an upsampling by `scale` (1 or 2 an axis) and taps of each: a doubled axis has
 // two phases of two taps, one that stays has a phase of three.

@@ -176,7 +176,7 @@ void pack_tiles(const Source& source, const Geometry& g, BFloat16* packed) {
         const std::int64_t at[3] = {phase / (phases.count[1] * phases.count[2]),
                                     phase / phases.count[2] % phases.count[1],
                                     phase % phases.count[2]};
-        const std::int64_t parts = tile_parts(g), size = kTileDepth * kTilePanel;
+        const std::int64_t parts = tile_weight_parts(g), size = kTileDepth * kTilePanel;
         BFloat16* out = packed + i * taps * parts * size;
         for (std::int64_t tap = 0; tap < taps; ++tap, out += parts * size) {
           const Span t = span_of(g.scale[0] == 2, at[0], tap / (phases.taps[1] * phases.taps[2]));

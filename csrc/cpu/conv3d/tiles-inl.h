@@ -7,7 +7,11 @@
 // over all slabs and taps: 27 C products, rounded once.
 //
 // Upsampling by two (an axis of rows, columns or frames) makes two output phases an axis, of two
-// taps each whose weights were summed beforehand: 64 products instead of 216 for 8 outputs.
+// taps each whose weights were summed beforehand: 64 products instead of 216 for 8 outputs. The
+// sums are kept in two parts, so 128 of them.
+//
+// Float32 inputs and weights are three parts each, a = a1 + a2 + a3, and the six products a1 b1 +
+// a1 b2 + a2 b1 + a2 b2 + a1 b3 + a3 b1 stand for one: what is left out is below 2^-24 of it.
 
 namespace osf::conv3d::OSF_ISA {
 
@@ -26,40 +30,73 @@ struct alignas(64) TileConfig {
   std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
-// sums [32][32] = sum over slabs and taps of two tiles of positions times two of outputs. `taps`
-// point to the first position's row of each tap, `second` is the distance to the second tile, in
-// values; of every slab's weights the first `skipped` taps are left out. Of weights in two parts
-// both meet the same tiles of input.
-template <int kParts>
-inline void multiply_block(const BFloat16* const* taps, std::int64_t num_taps, std::int64_t skipped,
-                           std::int64_t num_slabs, std::int64_t slab_size, std::int64_t first,
-                           std::int64_t second, std::int64_t row_step, const BFloat16* weights,
-                           float* sums) {
-  const std::int64_t row_bytes = row_step * static_cast<std::int64_t>(sizeof(BFloat16));
+// What a block is summed over. The parts of the input lie `input_part` values apart, those of a
+// tap's weights follow each other.
+struct Block {
+  const BFloat16* const* taps;  // the first position's row of each tap
+  std::int64_t num_taps;
+  std::int64_t skipped;  // taps at the start of every slab's weights that have no input
+  std::int64_t num_slabs;
+  std::int64_t slab_size;
+  std::int64_t input_part;
+  std::int64_t row_step;  // between the positions of a tile
+  const BFloat16* weights;
+};
+
+inline void load_weights(const BFloat16* weights) {
+  _tile_loadd(6, weights, 64);
+  _tile_loadd(7, weights + kTileValues, 64);
+}
+
+inline void multiply_add() {
+  _tile_dpbf16ps(0, 4, 6);
+  _tile_dpbf16ps(1, 4, 7);
+  _tile_dpbf16ps(2, 5, 6);
+  _tile_dpbf16ps(3, 5, 7);
+}
+
+// sums [32][32] = sum over slabs and taps of two tiles of positions, from `first` and `second`
+// values on, times two of outputs.
+template <int kInputParts, int kWeightParts>
+void multiply_block(const Block& block, std::int64_t first, std::int64_t second, float* sums) {
+  const std::int64_t row_bytes = block.row_step * static_cast<std::int64_t>(sizeof(BFloat16));
+  const BFloat16* weights = block.weights;
+  const auto load_input = [&](const BFloat16* a) {
+    _tile_loadd(4, a + first, row_bytes);
+    _tile_loadd(5, a + second, row_bytes);
+  };
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  for (std::int64_t slab = 0; slab < num_slabs; ++slab) {
-    weights += skipped * kParts * 2 * kTileValues;
-    for (std::int64_t tap = 0; tap < num_taps; ++tap, weights += kParts * 2 * kTileValues) {
-      const BFloat16* const a = taps[tap] + slab * slab_size + first;
-      _tile_loadd(4, a, row_bytes);
-      _tile_loadd(6, weights, 64);
-      _tile_dpbf16ps(0, 4, 6);
-      _tile_loadd(7, weights + kTileValues, 64);
-      _tile_dpbf16ps(1, 4, 7);
-      _tile_loadd(5, a + second, row_bytes);
-      _tile_dpbf16ps(2, 5, 6);
-      _tile_dpbf16ps(3, 5, 7);
-      if constexpr (kParts == 2) {
-        _tile_loadd(6, weights + 2 * kTileValues, 64);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, weights + 3 * kTileValues, 64);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
+  for (std::int64_t slab = 0; slab < block.num_slabs; ++slab) {
+    weights += block.skipped * kWeightParts * 2 * kTileValues;
+    for (std::int64_t tap = 0; tap < block.num_taps; ++tap) {
+      const BFloat16* const a = block.taps[tap] + slab * block.slab_size;
+      load_weights(weights);
+      if constexpr (kInputParts == 3) {
+        // The smallest first, and what is loaded serves twice where it can.
+        load_input(a + 2 * block.input_part);
+        multiply_add();
+        load_input(a);
+        multiply_add();
+        load_input(a + block.input_part);
+        multiply_add();
+        load_weights(weights + 2 * kTileValues);
+        multiply_add();
+        load_input(a);
+        multiply_add();
+        load_weights(weights + 4 * kTileValues);
+        multiply_add();
+      } else {
+        load_input(a);
+        multiply_add();
+        if constexpr (kWeightParts == 2) {
+          load_weights(weights + 2 * kTileValues);
+          multiply_add();
+        }
       }
+      weights += kWeightParts * 2 * kTileValues;
     }
   }
   constexpr int kRowBytes = kTilePanel * static_cast<int>(sizeof(float));
@@ -69,6 +106,7 @@ inline void multiply_block(const BFloat16* const* taps, std::int64_t num_taps, s
   _tile_stored(3, sums + 16 * kTilePanel + 16, kRowBytes);
 }
 
+template <class T>
 class Tiles {
  public:
   explicit Tiles(const Params& params) : p(params), g(params.geometry), phases(phases_of(g)) {
@@ -88,17 +126,19 @@ class Tiles {
     panels = ceil_div(g.out_channels, kTilePanel);
     // The last tiles read past the plane; what they make of it is thrown away.
     slab_size = (plane[1] * plane[2] + 2 * kTileRows * g.stride[2] + 2 * plane[2]) * kTileDepth;
-    const std::int64_t frame_bytes = slabs * slab_size * kBytes;
+    part_size = slabs * slab_size;
+    frame_size = kInputParts * part_size;
+    const std::int64_t frame_bytes = frame_size * kBytes;
     const std::int64_t before = g.kernel[0] - 1;  // frames that a chunk shares with the last
     const std::int64_t fitting = kPlanesBytes / frame_bytes - before;
     chunk = std::clamp<std::int64_t>(fitting / g.stride[0], 1, frames);
     ring = (chunk - 1) * g.stride[0] + g.kernel[0];
 
-    const std::int64_t tile_bytes =
-        g.kernel[0] * kTileRows * g.stride[1] * g.stride[2] * slabs * kTileDepth * kBytes;
+    const std::int64_t tile_bytes = g.kernel[0] * kTileRows * g.stride[1] * g.stride[2] * slabs *
+                                    kTileDepth * kInputParts * kBytes;
     patch = std::clamp<std::int64_t>(kPatchBytes / tile_bytes / 2 * 2, 2, num_tiles + 1);
     patches = ceil_div(num_tiles, patch);
-    panel_size = tile_parts(g) * phases.total_taps() * slabs * 2 * kTileValues;
+    panel_size = tile_weight_parts(g) * phases.total_taps() * slabs * 2 * kTileValues;
     group = std::clamp<std::int64_t>(kWeightsBytes / (panel_size * kBytes), 1, panels);
     // A small image still has to occupy every thread.
     const std::int64_t units = chunk * phases.total() * patches;
@@ -107,9 +147,16 @@ class Tiles {
   }
 
   void run() {
-    const std::int64_t size = ring * slabs * slab_size;
-    Scratch scratch(Scratch::room<BFloat16>(size));
+    const std::int64_t size = ring * frame_size;
+    const std::int64_t row_size = kInputParts == 1 ? 0 : plane[2] * kTileDepth;
+    const std::int64_t threads = team_size();
+    Scratch scratch(Scratch::room<BFloat16>(size) +
+                    static_cast<std::size_t>(threads) * Scratch::room<float>(row_size));
     planes = scratch.take<BFloat16>(size);
+    for (std::int64_t i = 0; i < threads; ++i) {
+      rows_in_parts.push_back(scratch.take<float>(row_size));
+      std::fill_n(rows_in_parts.back(), row_size, 0.0f);
+    }
     // Channels that only fill the last slab must hold numbers, or their zero weights yield NaN.
     if (g.channels % kTileDepth != 0) std::memset(planes, 0, static_cast<std::size_t>(size) * 2);
     parallel_team([&] {
@@ -119,6 +166,7 @@ class Tiles {
 
  private:
   static constexpr std::int64_t kBytes = sizeof(BFloat16);
+  static constexpr int kInputParts = std::is_same_v<T, float> ? 3 : 1;
 
   void run_sample(std::int64_t sample) const {
     std::int64_t done = 0;  // input frames that are in the ring
@@ -148,23 +196,35 @@ class Tiles {
     return doubles_time() ? t + 1 : t * g.stride[0] - front[0] + g.kernel[0] - 1;
   }
 
-  BFloat16* frame_plane(std::int64_t frame) const {
-    return planes + frame % ring * slabs * slab_size;
-  }
+  BFloat16* frame_plane(std::int64_t frame) const { return planes + frame % ring * frame_size; }
 
   void fill(std::int64_t sample, std::int64_t frame, std::int64_t first) const {
     const Activation f = Activation::of(p, sample);
-    const BFloat16* const image = static_cast<const BFloat16*>(p.x) +
-                                  (sample * p.size[0] + frame) * p.size[1] * p.size[2] * g.channels;
+    const T* const image = static_cast<const T*>(p.x) +
+                           (sample * p.size[0] + frame) * p.size[1] * p.size[2] * g.channels;
     const std::int64_t end = std::min(first + kFillRows, plane[1]);
     for (std::int64_t row = first; row < end; ++row) {
       const std::int64_t source = source_of(row - front[1], p.size[1], g.padding);
       for (std::int64_t slab = 0; slab < slabs; ++slab) {
         const std::int64_t channel = slab * kTileDepth;
-        fill_row(p, image, source, f, channel, std::min(kTileDepth, g.channels - channel), front[2],
-                 plane[2], frame_plane(frame) + slab * slab_size + row * plane[2] * kTileDepth,
-                 kTileDepth);
+        const std::int64_t count = std::min(kTileDepth, g.channels - channel);
+        BFloat16* const out = frame_plane(frame) + slab * slab_size + row * plane[2] * kTileDepth;
+        if constexpr (kInputParts == 1) {
+          fill_row(p, image, source, f, channel, count, front[2], plane[2], out, kTileDepth);
+        } else {
+          float* const buffer = rows_in_parts[static_cast<std::size_t>(team_rank())];
+          fill_row(p, image, source, f, channel, count, front[2], plane[2], buffer, kTileDepth);
+          for (std::int64_t i = 0; i < plane[2] * kTileDepth; i += W) split(buffer + i, out + i);
+        }
       }
+    }
+  }
+
+  void split(const float* values, BFloat16* out) const {
+    V rest = V::load(values);
+    for (int part = 0; part < kInputParts; ++part, out += part_size) {
+      rest.store(out);
+      rest = rest - V::load(out);
     }
   }
 
@@ -217,15 +277,25 @@ class Tiles {
     const std::int64_t end = std::min(first + patch, num_tiles);
     const std::int64_t end_panel = std::min(first_panel + group, panels);
     for (std::int64_t panel = first_panel; panel < end_panel; ++panel) {
-      const BFloat16* const weights =
-          static_cast<const BFloat16*>(p.packed) + (phase * panels + panel) * panel_size;
+      const Block block{
+          taps.starts,
+          num_taps,
+          skipped,
+          slabs,
+          slab_size,
+          part_size,
+          g.stride[2] * kTileDepth,
+          static_cast<const BFloat16*>(p.packed) + (phase * panels + panel) * panel_size};
       for (std::int64_t tile = first; tile < end; tile += 2) {
         const std::int64_t position = position_of(tile) * kTileDepth;
-        const std::int64_t second =
-            tile + 1 < end ? position_of(tile + 1) * kTileDepth - position : 0;
-        const auto product = tile_parts(g) == 2 ? multiply_block<2> : multiply_block<1>;
-        product(taps.starts, num_taps, skipped, slabs, slab_size, position, second,
-                g.stride[2] * kTileDepth, weights, sums);
+        const std::int64_t second = tile + 1 < end ? position_of(tile + 1) * kTileDepth : position;
+        if constexpr (kInputParts == 3) {
+          multiply_block<3, 3>(block, position, second, sums);
+        } else if (tile_weight_parts(g) == 2) {
+          multiply_block<1, 2>(block, position, second, sums);
+        } else {
+          multiply_block<1, 1>(block, position, second, sums);
+        }
         for (std::int64_t i = 0; i < 2 && tile + i < end; ++i) {
           write(sample, phase_frame, phase, tile + i, panel, sums + i * kTileRows * kTilePanel);
         }
@@ -282,20 +352,22 @@ class Tiles {
                     std::int64_t offset) const {
     const V bias =
         p.bias == nullptr ? V::set1(0.0f) : load_part<float, kFull>(p.bias + channel, lanes);
-    const BFloat16* const residual = static_cast<const BFloat16*>(p.residual);
-    emit<BFloat16, kFull>(V::load(sums), V::set1(1.0f), bias,
-                          residual == nullptr ? nullptr : residual + offset,
-                          static_cast<BFloat16*>(p.y) + offset, lanes);
+    const T* const residual = static_cast<const T*>(p.residual);
+    emit<T, kFull>(V::load(sums), V::set1(1.0f), bias,
+                   residual == nullptr ? nullptr : residual + offset, static_cast<T*>(p.y) + offset,
+                   lanes);
   }
 
   const Params& p;
   const Geometry& g;
   const Phases phases;
   std::int64_t front[3], plane[3];
-  std::int64_t frames, rows, columns, row_tiles, num_tiles, slabs, panels, slab_size;
+  std::int64_t frames, rows, columns, row_tiles, num_tiles, slabs, panels, slab_size, part_size,
+      frame_size;
   std::int64_t chunk, ring, patch, patches, panel_size, group, groups;
   bool flat;
   BFloat16* planes = nullptr;
+  std::vector<float*> rows_in_parts;
 };
 
 }  // namespace osf::conv3d::OSF_ISA

@@ -26,7 +26,9 @@ using osf::avx512::V;
 #pragma GCC pop_options
 
 namespace osf::conv3d {
-void run_tiles(const Params& p) { amx::Tiles(p).run(); }
+void run_tiles(const Params& p) {
+  p.geometry.dtype == DType::kFloat32 ? amx::Tiles<float>(p).run() : amx::Tiles<BFloat16>(p).run();
+}
 }  // namespace osf::conv3d
 
 #else
