@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser, suite: str) -> None:
     which = parser.add_argument_group("what is measured")
     which.add_argument("--device", default="auto", help="auto, cpu or cuda[:n]")
     which.add_argument(
-        "--dtype", nargs="+", choices=tuple(DTYPES), default=["fp32", "bf16"], metavar="DTYPE",
-        help="fp32, bf16, fp16 (default: fp32 bf16)",
+        "--dtype", nargs="+", choices=tuple(DTYPES), default=list(SUITES[suite].dtypes),
+        metavar="DTYPE", help=f"{', '.join(DTYPES)} (default: {' '.join(SUITES[suite].dtypes)})",
     )  # fmt: skip
     which.add_argument(
         "--case", action="append", default=[], metavar="PATTERN",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import pickle
@@ -124,6 +125,8 @@ def _why_silent(exitcode: int | None, timeout_s: float) -> str:
 def _serve(sender: Connection, log: str, function: Callable[..., Any], args: Any) -> None:
     """Run in the new process: answer with the result or with a sentence."""
     os.setsid()
+    # What was imported before is no garbage; looking at it would only copy its pages.
+    gc.freeze()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

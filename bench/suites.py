@@ -25,12 +25,14 @@ class Suite:
         parts: suites of cases that it is made of.
         budget: of each case, unless asked otherwise.
         peers: only these, unless asked otherwise.
+        dtypes: these, unless asked otherwise.
     """
 
     help: str
     parts: tuple[str, ...]
     budget: Budget = field(default_factory=Budget)
     peers: frozenset[str] | None = None
+    dtypes: tuple[str, ...] = ("fp32", "bf16")
 
 
 MODELS = ("vae-hunyuan", *SIZES, "sampler")
@@ -57,6 +59,7 @@ SUITES = {
         parts=("cpu-smoke",),
         budget=Budget(rounds=3, seconds=0.3),
         peers=SMOKE_PEERS,
+        dtypes=("fp32",),
     ),
 }
 
