@@ -22,9 +22,11 @@ PUBLIC = {
         "gate_residual",
         "gelu",
         "group_norm_silu",
+        "group_norm_silu_conv3d",
         "layer_norm_modulate",
         "nearest_upsample3d",
         "qk_norm_rope",
+        "upsample_conv3d",
     ],
     "opensora_fast.models": [
         "AutoEncoder2D",

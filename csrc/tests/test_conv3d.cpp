@@ -1,0 +1,220 @@
+// conv3d on one instruction set (the only argument) against the sum over taps in double.
+
+#include "cpu/conv3d/conv3d.h"
+
+#include <string>
+#include <vector>
+
+#include "tests/testing.h"
+
+namespace {
+
+using osf::BFloat16;
+using osf::DType;
+using osf::Isa;
+using osf::conv3d::Geometry;
+using osf::conv3d::Padding;
+using osf::conv3d::Params;
+using osf::conv3d::Plan;
+using osf::testing::at;
+using osf::testing::Guarded;
+using osf::testing::normal;
+using osf::testing::widened;
+
+struct Case {
+  std::string name;
+  std::int64_t batch, channels, out_channels;
+  std::int64_t size[3];
+  std::int64_t kernel[3] = {3, 3, 3};
+  std::int64_t stride[3] = {1, 1, 1};
+  std::int64_t scale[3] = {1, 1, 1};
+  Padding padding = Padding::kReplicate;
+  bool surrounded = true;  // by activation (none before an upsampling), bias and residual
+};
+
+const Case kCases[] = {
+    {"3x3x3", 2, 20, 35, {4, 5, 7}},
+    {"3x3x3 of one frame", 1, 16, 17, {1, 9, 4}},
+    {"3x3x3 of one pixel", 1, 8, 8, {5, 1, 1}},
+    {"wide 3x3x3", 1, 384, 352, {2, 3, 5}},
+    {"narrow", 1, 3, 16, {3, 6, 6}},
+    {"to pixels", 1, 32, 3, {2, 5, 10}},
+    {"strided", 1, 18, 33, {4, 7, 8}, {3, 3, 3}, {2, 2, 2}},
+    {"pointwise", 2, 24, 20, {3, 5, 6}, {1, 1, 1}},
+    {"plain pointwise",
+     2,
+     24,
+     20,
+     {3, 5, 6},
+     {1, 1, 1},
+     {1, 1, 1},
+     {1, 1, 1},
+     Padding::kReplicate,
+     false},
+    {"image of zeros around",
+     1,
+     16,
+     20,
+     {3, 5, 36},
+     {1, 3, 3},
+     {1, 1, 1},
+     {1, 1, 1},
+     Padding::kZeros},
+    {"zeros around", 1, 16, 20, {3, 4, 6}, {3, 3, 3}, {1, 1, 1}, {1, 1, 1}, Padding::kZeros},
+    {"unpadded", 1, 17, 9, {4, 5, 6}, {3, 3, 3}, {1, 2, 1}, {1, 1, 1}, Padding::kValid},
+    {"odd kernel", 1, 5, 6, {4, 5, 6}, {2, 1, 5}},
+    {"upsampled", 1, 20, 34, {3, 2, 4}, {3, 3, 3}, {1, 1, 1}, {2, 2, 2}},
+    {"upsampled in space", 2, 16, 5, {3, 3, 67}, {3, 3, 3}, {1, 1, 1}, {1, 2, 2}},
+    {"upsampled frame", 1, 16, 16, {1, 1, 1}, {3, 3, 3}, {1, 1, 1}, {2, 2, 2}},
+};
+
+// Front padding and output size of an axis of `large` positions (after upsampling).
+std::int64_t front(const Case& c, int axis) {
+  if (c.padding == Padding::kValid) return 0;
+  return axis == 0 ? c.kernel[0] - 1 : c.kernel[axis] / 2;
+}
+
+std::int64_t large_size(const Case& c, int axis) {
+  return axis == 0 ? 1 + c.scale[0] * (c.size[0] - 1) : c.scale[axis] * c.size[axis];
+}
+
+std::int64_t out_size(const Case& c, int axis) {
+  const std::int64_t back = c.padding == Padding::kValid || axis == 0 ? 0 : c.kernel[axis] / 2;
+  return (large_size(c, axis) + front(c, axis) + back - c.kernel[axis]) / c.stride[axis] + 1;
+}
+
+// The position of x that a padded and upsampled one shows, or -1 for a zero.
+std::int64_t source(const Case& c, int axis, std::int64_t i) {
+  const std::int64_t large = large_size(c, axis);
+  if (i < 0 || i >= large) {
+    if (c.padding == Padding::kZeros) return -1;
+    i = i < 0 ? 0 : large - 1;
+  }
+  return axis == 0 ? (i + c.scale[0] - 1) / c.scale[0] : i / c.scale[axis];
+}
+
+struct Inputs {
+  std::vector<float> x, weight, bias, residual, mean, scale, shift;
+};
+
+double activated(const Case& c, const Inputs& in, std::int64_t b, std::int64_t channel, double x) {
+  if (in.mean.empty()) return x;
+  const std::size_t i = at(b * c.channels + channel);
+  const double h = (x - static_cast<double>(in.mean[i])) * static_cast<double>(in.scale[i]) +
+                   static_cast<double>(in.shift[i]);
+  return h / (1.0 + std::exp(-h));
+}
+
+std::vector<double> expected(const Case& c, const Inputs& in) {
+  std::vector<double> y;
+  const std::int64_t taps = c.kernel[0] * c.kernel[1] * c.kernel[2];
+  for (std::int64_t b = 0; b < c.batch; ++b)
+    for (std::int64_t t = 0; t < out_size(c, 0); ++t)
+      for (std::int64_t h = 0; h < out_size(c, 1); ++h)
+        for (std::int64_t w = 0; w < out_size(c, 2); ++w)
+          for (std::int64_t o = 0; o < c.out_channels; ++o) {
+            double sum = in.bias.empty() ? 0.0 : static_cast<double>(in.bias[at(o)]);
+            for (std::int64_t k = 0; k < taps; ++k) {
+              const std::int64_t from[3] = {
+                  source(c, 0, t * c.stride[0] - front(c, 0) + k / (c.kernel[1] * c.kernel[2])),
+                  source(c, 1, h * c.stride[1] - front(c, 1) + k / c.kernel[2] % c.kernel[1]),
+                  source(c, 2, w * c.stride[2] - front(c, 2) + k % c.kernel[2])};
+              if (from[0] < 0 || from[1] < 0 || from[2] < 0) continue;
+              const std::int64_t pixel =
+                  ((b * c.size[0] + from[0]) * c.size[1] + from[1]) * c.size[2] + from[2];
+              for (std::int64_t i = 0; i < c.channels; ++i) {
+                const double x = static_cast<double>(in.x[at(pixel * c.channels + i)]);
+                sum += activated(c, in, b, i, x) *
+                       static_cast<double>(in.weight[at((o * c.channels + i) * taps + k)]);
+              }
+            }
+            if (!in.residual.empty()) sum += static_cast<double>(in.residual[y.size()]);
+            y.push_back(sum);
+          }
+  return y;
+}
+
+template <class T>
+void run_case(const Case& c, Isa isa) {
+  const bool activates = c.surrounded && c.scale[1] == 1;
+  const std::int64_t taps = c.kernel[0] * c.kernel[1] * c.kernel[2];
+  const std::int64_t pixels = c.batch * c.size[0] * c.size[1] * c.size[2];
+  const std::int64_t outputs =
+      c.batch * out_size(c, 0) * out_size(c, 1) * out_size(c, 2) * c.out_channels;
+  const float deviation = 1.0f / std::sqrt(static_cast<float>(c.channels * taps));
+  const std::vector<T> x = normal<T>(pixels * c.channels, 1);
+  const std::vector<T> weight = normal<T>(c.out_channels * c.channels * taps, 2, 0.0f, deviation);
+  const std::vector<T> residual = normal<T>(c.surrounded ? outputs : 0, 3);
+  Inputs in{widened(x), widened(weight), {}, widened(residual), {}, {}, {}};
+  if (c.surrounded) in.bias = normal<float>(c.out_channels, 4);
+  if (activates) {
+    in.mean = normal<float>(c.batch * c.channels, 5);
+    in.scale = normal<float>(c.batch * c.channels, 6, 1.0f, 0.2f);
+    in.shift = normal<float>(c.batch * c.channels, 7);
+  }
+
+  Geometry g{};
+  g.channels = c.channels;
+  g.out_channels = c.out_channels;
+  g.padding = c.padding;
+  g.dtype = sizeof(T) == 2 ? DType::kBFloat16 : DType::kFloat32;
+  Params params{};
+  for (int axis = 0; axis < 3; ++axis) {
+    g.kernel[axis] = c.kernel[axis];
+    g.stride[axis] = c.stride[axis];
+    g.scale[axis] = c.scale[axis];
+    params.size[axis] = c.size[axis];
+    params.out_size[axis] = out_size(c, axis);
+  }
+  const Plan plan = osf::conv3d::plan(g, isa);
+  const std::string name =
+      c.name + (sizeof(T) == 2 ? " bfloat16, " : " float32, ") + algorithm_name(plan.algorithm);
+  Guarded<float> packed((plan.packed_bytes + 3) / 4);
+  osf::conv3d::pack(g, plan, in.weight.data(), packed.data());
+  osf::testing::expect(packed.intact(), name + ": packing wrote out of bounds");
+
+  Guarded<T> y(outputs);
+  const auto address = [](const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); };
+  params.x = x.data();
+  params.y = y.data();
+  params.packed = packed.data();
+  params.bias = address(in.bias);
+  params.residual = residual.empty() ? nullptr : residual.data();
+  params.mean = address(in.mean);
+  params.scale = address(in.scale);
+  params.shift = address(in.shift);
+  params.batch = c.batch;
+  params.geometry = g;
+  params.plan = plan;
+  const auto call = [&] { osf::conv3d::run(params); };
+  call();
+  // Transforms of the size of Winograd's lose a few bits of values of unit variance; on tiles a
+  // bfloat16 result also knows its activated input in bfloat16 only.
+  const bool on_tiles = plan.algorithm == osf::conv3d::Algorithm::kTiles;
+  const double units = sizeof(T) == 2 && on_tiles && activates ? std::ldexp(1.5, 17) : 300.0;
+  osf::testing::expect_close<T>(y.values(), expected(c, in), units, 1.0, name);
+  osf::testing::expect_same_again(call, y, name);
+}
+
+void refusals(Isa isa) {
+  Geometry g{8, 8, {3, 3, 3}, {1, 1, 1}, {1, 1, 1}, Padding::kReplicate, DType::kFloat16};
+  osf::testing::expect_refused([&] { osf::conv3d::plan(g, isa); }, "float16");
+  g.dtype = DType::kFloat32;
+  g.scale[1] = 3;
+  osf::testing::expect_refused([&] { osf::conv3d::plan(g, isa); }, "an upsampling by three");
+  g.scale[1] = 1;
+  g.channels = 0;
+  osf::testing::expect_refused([&] { osf::conv3d::plan(g, isa); }, "no channels");
+}
+
+void test(Isa isa) {
+  for (const Case& c : kCases) {
+    run_case<float>(c, isa);
+    run_case<BFloat16>(c, isa);
+  }
+  refusals(isa);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return osf::testing::main(argc, argv, test); }
