@@ -28,6 +28,8 @@ ADAMW_PREFIXES = (
     "post_quant",
 )
 
+ENCODER_PREFIXES = ("encoder.", "quant_conv.")
+
 
 @torch.no_grad()
 def initialize(model: HunyuanVAE, generator: torch.Generator) -> None:
@@ -89,9 +91,9 @@ class AutoencoderStage:
         """One step on images or clips, whatever the schedule says."""
         phase, index = self._phase(step)
         if index == 0:
-            # Second moments of taps that never moved would make huge first steps.
-            for optimizer in self.optimizers:
-                optimizer.state.clear()
+            self._begin(phase)
+        for name, p in self.parameters.items():
+            p.requires_grad_(not (phase.decoder_only and name.startswith(ENCODER_PREFIXES)))
         self._set_lr(phase, index)
         rng = np.random.default_rng((self.seed, 1, step))
         images = phase.num_frames == 1 or rng.random() < phase.image_share
@@ -111,6 +113,16 @@ class AutoencoderStage:
             optimizer.step()
             optimizer.zero_grad()
         return metrics
+
+    @torch.no_grad()
+    def _begin(self, phase: Phase) -> None:
+        # Second moments of taps that never moved would make huge first steps.
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
+        if phase.decoder_only:
+            # The averages are what is shipped: only from them is the frozen encoder the final one.
+            for name, average in self.ema.averages.items():
+                self.parameters[name].copy_(average)
 
     def _loss(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         with torch.autocast("cpu", self.precision, enabled=self.precision is not torch.float32):

@@ -22,6 +22,8 @@ class Phase:
             ones.
         image_share: share of steps that train on a batch of images instead, so that images are not
             forgotten.
+        decoder_only: go on from the averaged weights and train the decoder alone, so that latents
+            stay what they are.
     """
 
     num_frames: int
@@ -30,6 +32,7 @@ class Phase:
     first_lr: float
     last_lr: float
     image_share: float = 0.0
+    decoder_only: bool = False
 
     def __post_init__(self) -> None:
         """Check what the stage relies on."""

@@ -29,6 +29,10 @@ def tiny() -> RunConfig:
                     num_frames=17, batch_size=2, num_steps=1600, first_lr=0.35, last_lr=0.0,
                     image_share=0.15,
                 ),
+                Phase(
+                    num_frames=17, batch_size=2, num_steps=900, first_lr=0.35, last_lr=0.0,
+                    decoder_only=True,
+                ),
             ),
         ),
         diffusion=DiffusionConfig(

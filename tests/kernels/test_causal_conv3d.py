@@ -38,9 +38,16 @@ def test_equals_torch_after_explicit_padding(size, kernel, stride, mode, seed):
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
 
 
-@given(sizes, kernels, modes, seeds, st.sampled_from([torch.float32, torch.bfloat16]))
-def test_the_future_has_no_influence(size, kernel, mode, seed, dtype):
-    x, w, b = inputs(size, kernel, seed, dtype)
+@given(
+    sizes,
+    kernels,
+    modes,
+    seeds,
+    st.sampled_from([torch.float32, torch.bfloat16]),
+    st.sampled_from([3, 16]),
+)
+def test_the_future_has_no_influence(size, kernel, mode, seed, dtype, channels):
+    x, w, b = inputs(size, kernel, seed, dtype, channels, channels)
     before = causal_conv3d(x, w, b, pad_mode=mode)
     for frame in range(size[0] - 1):
         changed = x.clone()

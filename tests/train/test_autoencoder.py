@@ -37,6 +37,29 @@ def test_the_image_phase_leaves_early_taps_at_zero(stage: AutoencoderStage) -> N
     assert any((taps != 0).any() for taps in early_taps(stage.parameters))
 
 
+def test_a_decoder_phase_goes_on_from_the_averages_and_keeps_the_latents(
+    config: RunConfig, source: ClipSource
+) -> None:
+    last = Phase(
+        num_frames=5, batch_size=1, num_steps=3, first_lr=0.5, last_lr=0.1, decoder_only=True
+    )
+    phases = (*config.autoencoder.phases, last)
+    longer = dataclasses.replace(config.autoencoder, phases=phases)
+    stage = AutoencoderStage(longer, source, 0, torch.float32)
+    for step in range(4):
+        stage.step(step)
+        stage.ema.update(stage.parameters)
+    averages = {name: average.clone() for name, average in stage.ema.averages.items()}
+    for step in range(4, 7):
+        stage.step(step)
+        stage.ema.update(stage.parameters)
+    for name, average in averages.items():
+        frozen = name.startswith(("encoder.", "quant_conv."))
+        assert torch.equal(stage.parameters[name], average) is frozen, name
+        if frozen:
+            assert torch.equal(stage.ema.averages[name], average), name
+
+
 def test_on_one_frame_the_initial_network_is_the_per_frame_network(config: RunConfig) -> None:
     """A frame is its own past, so only the sum of a kernel's taps counts: the last one."""
     model, per_frame = (HunyuanVAE(config.autoencoder.model) for _ in range(2))
