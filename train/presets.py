@@ -40,7 +40,7 @@ def tiny() -> RunConfig:
                 in_channels=64, vec_in_dim=TEXT_WIDTH, context_in_dim=TEXT_WIDTH, hidden_size=192,
                 num_heads=3, depth=2, depth_single_blocks=4, axes_dim=(16, 24, 24),
             ),
-            num_steps=1100,
+            num_steps=2300,
             clips_per_scene=4,
         ),
     )  # fmt: skip
