@@ -30,7 +30,7 @@ _WARM_UP_CASE = 0  # of CHECK: the one that is checked in all respects before th
 # What cpu-smoke may cost; above it the first CHECK case serves.
 _SMOKE_FLOPS = 1e11
 # The argument whose gradient is the incoming one, so that the backward op does not return it.
-_PASSED_ON = {"gate_residual": 0, "group_norm_silu_conv3d": 6}
+_PASSED_ON = {"concat_gelu": 0, "gate_residual": 0, "group_norm_silu_conv3d": 6}
 # Videos among the arguments. Our models keep them in channels_last_3d, the original's do not, and
 # each contender gets what it is used to.
 _VIDEOS = ("x", "residual")
