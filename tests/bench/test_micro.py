@@ -16,7 +16,7 @@ from opensora_fast.models.tiling import TileSizes
 
 pytest.importorskip("pytest_benchmark")
 
-FORWARD = [name for name in OPS if not name.endswith("_backward")]
+FORWARD = opensora_fast.kernels.__all__
 
 
 @pytest.mark.parametrize("op", FORWARD)
