@@ -62,9 +62,8 @@ def kernel_cases(
     Raises:
         ValueError: there is no such op.
     """
-    forward = list(
-        opensora_fast.kernels.__all__
-    )  # what is public, not what a test may have registered
+    # What is public, not what a test may have registered besides.
+    forward = list(opensora_fast.kernels.__all__)
     unknown = sorted(set(ops) - set(forward))
     if unknown:
         raise ValueError(f"there is no op {unknown[0]!r}; ops are {', '.join(forward)}")
