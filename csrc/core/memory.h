@@ -16,7 +16,7 @@ namespace osf {
 inline void advise_huge_pages(void* start, std::int64_t bytes) {
 #if defined(__linux__)
   constexpr std::uintptr_t kHugePage = std::uintptr_t{2} << 20;
-  constexpr std::int64_t kMappedAfresh = std::int64_t{32} << 20;
+  constexpr std::int64_t kMappedAfresh = std::int64_t{8} << 20;
   if (bytes < kMappedAfresh) return;
   const auto address = reinterpret_cast<std::uintptr_t>(start);
   const std::uintptr_t first = (address + kHugePage - 1) / kHugePage * kHugePage;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "core/memory.h"
 #include "core/parallel.h"
 #include "cpu/dispatch.h"
 #include "simd/vec.h"
@@ -108,6 +109,9 @@ void group_norm_silu_cpu(const GroupNormSiluParams& p, Isa isa) {
         "group_norm_silu: weight and bias must be float32 or bfloat16, not ",
         dtype_name(p.affine_dtype));
   if (p.batch == 0 || p.spatial == 0) return;
+  if (p.y != nullptr) {
+    advise_huge_pages(p.y, p.batch * p.channels * p.spatial * bytes_of(p.dtype));
+  }
   run_on(isa, kTable, p, "group_norm_silu");
 }
 

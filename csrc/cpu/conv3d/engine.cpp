@@ -3,6 +3,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/memory.h"
 #include "core/parallel.h"
 #include "core/scratch.h"
 #include "cpu/conv3d/layout.h"
@@ -24,6 +25,8 @@ void run(const Params& p) {
   check(p.mean == nullptr || !upsamples(p.geometry),
         "conv3d: an activation before an upsampling is not folded in");
   if (p.batch == 0) return;
+  advise_huge_pages(p.y, p.batch * p.out_size[0] * p.out_size[1] * p.out_size[2] *
+                             p.geometry.out_channels * bytes_of(p.geometry.dtype));
   if (on_tiles) return run_tiles(p);
   run_on(p.plan.isa, kTable, p, "conv3d");
 }
