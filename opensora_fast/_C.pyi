@@ -38,6 +38,18 @@ class Conv3d:
 
 def cpu_isa() -> str: ...
 def cpu_isas() -> list[str]: ...
+def frame_causal_attention_cpu(
+    q: tuple[int, int, int],
+    k: tuple[int, int, int],
+    v: tuple[int, int, int],
+    y: int,
+    lse: int,
+    batch: int,
+    length: int,
+    num_frames: int,
+    head_dim: int,
+    dtype: int,
+) -> None: ...
 def group_norm_silu_cpu(
     x: int,
     y: int,

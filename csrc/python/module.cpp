@@ -15,6 +15,7 @@
 #include "core/cpu_features.h"
 #include "core/tensor.h"
 #include "cpu/conv3d/conv3d.h"
+#include "cpu/frame_causal_attention/frame_causal_attention.h"
 #include "cpu/gate_residual.h"
 #include "cpu/gelu.h"
 #include "cpu/group_norm_silu.h"
@@ -116,6 +117,32 @@ void layer_norm_modulate_cpu(std::uintptr_t x, std::uintptr_t y, std::uintptr_t 
   params.modulation_dtype = static_cast<osf::DType>(modulation_dtype);
   const py::gil_scoped_release release;
   osf::layer_norm_modulate_cpu(params);
+}
+
+// Address, and the distances of samples and tokens.
+using Tokens = std::tuple<std::uintptr_t, std::int64_t, std::int64_t>;
+
+osf::TokensView tokens_view(const Tokens& tokens) {
+  return {pointer<const void>(std::get<0>(tokens)), std::get<1>(tokens), std::get<2>(tokens)};
+}
+
+void frame_causal_attention_cpu(const Tokens& q, const Tokens& k, const Tokens& v, std::uintptr_t y,
+                                std::uintptr_t lse, std::int64_t batch, std::int64_t length,
+                                std::int64_t num_frames, std::int64_t head_dim,
+                                std::int32_t dtype) {
+  osf::FrameCausalAttentionParams params{};
+  params.q = tokens_view(q);
+  params.k = tokens_view(k);
+  params.v = tokens_view(v);
+  params.y = pointer<void>(y);
+  params.lse = pointer<float>(lse);
+  params.batch = batch;
+  params.length = length;
+  params.num_frames = num_frames;
+  params.head_dim = head_dim;
+  params.dtype = static_cast<osf::DType>(dtype);
+  const py::gil_scoped_release release;
+  osf::frame_causal_attention_cpu(params);
 }
 
 void gate_residual_cpu(std::uintptr_t x, std::uintptr_t gate, std::uintptr_t branch,
@@ -324,6 +351,9 @@ PYBIND11_MODULE(_C, m) {
         py::arg("shift"), py::arg("scale"), py::arg("batch"), py::arg("length"), py::arg("width"),
         py::arg("sample_stride"), py::arg("token_stride"), py::arg("eps"), py::arg("dtype"),
         py::arg("modulation_dtype"));
+  m.def("frame_causal_attention_cpu", &frame_causal_attention_cpu, py::arg("q"), py::arg("k"),
+        py::arg("v"), py::arg("y"), py::arg("lse"), py::arg("batch"), py::arg("length"),
+        py::arg("num_frames"), py::arg("head_dim"), py::arg("dtype"));
   m.def("gate_residual_cpu", &gate_residual_cpu, py::arg("x"), py::arg("gate"), py::arg("branch"),
         py::arg("y"), py::arg("batch"), py::arg("length"), py::arg("width"), py::arg("dtype"),
         py::arg("branch_dtype"));

@@ -14,6 +14,7 @@
 //   fma(a, b, c)              a * b + c, rounded once where the instruction set has it
 //   exp(a)                    within 2 units in the last place; 0 and infinity past the ends, NaN
 //                             for NaN
+//   max(a, b)                 the greater; b where either is a NaN
 //   swap_pairs(a)             lanes 1, 0, 3, 2, ...; absent where kWidth is 1
 //   sum(a)                    the lanes added up in double, lane 0 first
 // clang-format on
