@@ -43,13 +43,17 @@ bool tiles_granted() {
   constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
-bool has_amx() {
+bool find_amx() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (!has_avx512() || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
   constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24;
   if ((d & kAmxBf16) == 0 || (d & kAmxTile) == 0) return false;
-  static const bool granted = tiles_granted();
-  return granted;
+  return tiles_granted();
+}
+bool has_amx() {
+  // Asked once: in a virtual machine cpuid takes microseconds, and every call of a kernel asks.
+  static const bool found = find_amx();
+  return found;
 }
 #else
 bool has_amx() { return false; }
