@@ -8,17 +8,21 @@
 //
 // Layouts: the channels of a token lie next to each other; tokens and samples of q, k and v at any
 // distance. y [B, L, D] and lse [B, L] are dense.
-// Parallel: one unit of work is a block of queries of one frame. The keys go by in blocks that stay
-// in the cache with it; what comes behind the frame's last key is never weighed, so no mask exists.
-// Numerics: products and sums in float; a bfloat16 q, k or v is exact in them. Vectors keep the
-// weights in float. Matrix tiles (amx) round them to bfloat16 for bfloat16 values; float32 goes
-// through tiles in three bfloat16 parts, of which products below 2^-24 are left out, and an
-// infinite input yields NaN. The error of y is that of rounding the D products of a score and the
-// weighted sums in float, and one rounding to the dtype at the end. The result does not depend on
-// the number of threads, nor a frame's on any later one.
-// Memory: packs k and v once per call (of samples that fill 256 MB together, or one), then reads
+// Parallel: one unit of work is a block of queries of one frame, which stays in the cache while the
+// keys go by in blocks. What lies behind the frame's last key is never weighed, so no mask exists.
+// Memory: packs k and v once per call (of as many samples as fill 256 MB, at least one), then reads
 // them once per block of queries; reads q and writes y and lse once.
-// The maximum and sum that are corrected from block to block: Milakov and Gimelshein, 2018.
+//
+// Numerics: products and sums in float, in which a bfloat16 q, k or v is exact; y rounded once at
+// the end. The weights stay in float, but for bfloat16 on matrix tiles (amx), where they are
+// rounded to bfloat16; their sum is not. float32 goes through tiles in three bfloat16 parts: what
+// is left out is below 2^-24 of a product, and an infinite input yields NaN. Relative L2 error
+// against exact arithmetic on normal inputs, 1280 tokens, D = 512: float32 5e-7, bfloat16 1.7e-3 on
+// vectors and 2.3e-3 on tiles, of which 1.7e-3 is the rounding of y; lse within 1e-6. The error of
+// a score, which D roundings make, is the relative error of its weight, and grows with the scores.
+// The result does not depend on the number of threads, nor a frame's on a later one.
+//
+// A maximum and a sum that are corrected from block to block: Milakov and Gimelshein, 2018.
 #pragma once
 
 #include <cstdint>
