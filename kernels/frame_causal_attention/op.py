@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import contract
 from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _torch, launch, reference
+from . import _cpu, _torch, launch, reference
 
 _NAME = "frame_causal_attention"
 
@@ -104,6 +104,7 @@ FORWARD = Op(
     backends=[
         triton_backend(__package__, "forward", launch.why_not),
         Backend("torch", "cuda", _torch.cuda_forward, _torch.cuda_why_not),
+        Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         Backend("torch", "cpu", _torch.forward, _torch.why_not, _torch.CPU_VERIFIED),
     ],
     prepare=_prepare,
