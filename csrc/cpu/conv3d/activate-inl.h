@@ -97,11 +97,21 @@ inline void fill_row(const Params& p, const T* image, std::int64_t row, const Ac
   for (std::int64_t i = left + inside; i < total; ++i) border(i, left + inside - 1);
 }
 
-// The way out: one vector of one pixel, scaled, with bias and residual.
+// The biases of `count` channels from `channel` on, or zeros.
+template <bool kFull>
+inline V bias_of(const Params& p, std::int64_t channel, std::int64_t count) {
+  if (p.bias == nullptr) return V::set1(0.0f);
+  return load_part<float, kFull>(p.bias + channel, count);
+}
+
+// The way out: one vector, scaled, with bias and residual, to the values of y from `at` on.
 template <class T, bool kFull>
-inline void emit(V value, V factor, V bias, const T* residual, T* y, std::int64_t count) {
+inline void emit(const Params& p, V value, V factor, V bias, std::int64_t at, std::int64_t count) {
   V out = fma(value, factor, bias);
-  if (residual != nullptr) out = out + load_part<T, kFull>(residual, count);
+  if (p.residual != nullptr) {
+    out = out + load_part<T, kFull>(static_cast<const T*>(p.residual) + at, count);
+  }
+  T* const y = static_cast<T*>(p.y) + at;
   if constexpr (kFull) {
     out.store(y);
   } else {

@@ -7,9 +7,9 @@
 // upsampled video ever exists as a whole.
 //
 // A plan says which algorithm serves a convolution; its weights are packed once and used many
-// times. Relative L2 error against exact arithmetic, float32: direct, upsampling and tiles 5e-7,
-// Winograd 2 x 2 7e-7, Winograd 4 x 4 3e-6. bfloat16: the rounding of the result, and, on tiles, of
-// the activated input.
+// times. Relative L2 error against exact arithmetic, float32: direct, narrow, upsampling and tiles
+// 5e-7, Winograd 2 x 2 7e-7, Winograd 4 x 4 3e-6. bfloat16: the rounding of the result, and, on
+// tiles, of the activated input.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +28,7 @@ enum class Algorithm : std::int32_t {
   kUpsample = 3,       // nearest upsampling folded in: 27 products for the 8 outputs of a voxel
   kTiles = 4,          // sum over taps on bfloat16 matrix tiles
   kTilesUpsample = 5,  // the same with every output phase's taps summed beforehand
+  kNarrow = 6,         // few outputs: taps are columns of one product; stride 1
 };
 
 const char* algorithm_name(Algorithm algorithm);

@@ -74,7 +74,7 @@ class Direct {
     }
     with_panel(g.out_channels, p.plan.isa, [&](auto vectors) {
       constexpr int kVectors = decltype(vectors)::value;
-      for (std::int64_t n = 0; n < ceil_div(g.out_channels, panel); ++n) {
+      for (std::int64_t n = 0; n < num_panels(g.out_channels, p.plan.isa); ++n) {
         accumulate<kVectors>(n, input, row_size, plane_size, count, sums);
         finish(n, sample, frame, first, count, sums);
       }
@@ -132,19 +132,15 @@ class Direct {
     const std::int64_t o0 = n * panel, outputs = std::min(panel, g.out_channels - o0);
     const std::int64_t start =
         ((sample * p.out_size[0] + frame) * p.out_size[1] + first) * p.out_size[2];
-    T* const y = static_cast<T*>(p.y) + start * g.out_channels + o0;
-    const T* const residual = static_cast<const T*>(p.residual);
     const V one = V::set1(1.0f);
     for (std::int64_t o = 0; o < outputs; o += W) {
       const std::int64_t lanes = std::min(W, outputs - o);
-      const V bias = p.bias == nullptr ? V::set1(0.0f) : V::load_n(p.bias + o0 + o, lanes, 0.0f);
+      const V bias = lanes == W ? bias_of<true>(p, o0 + o, W) : bias_of<false>(p, o0 + o, lanes);
       for (std::int64_t i = 0; i < count * p.out_size[2]; ++i) {
-        T* const out = y + i * g.out_channels + o;
-        const T* const added =
-            residual == nullptr ? nullptr : residual + (out - static_cast<T*>(p.y));
+        const std::int64_t at = (start + i) * g.out_channels + o0 + o;
         const V sum = V::load(sums + i * panel + o);
-        lanes == W ? emit<T, true>(sum, one, bias, added, out, W)
-                   : emit<T, false>(sum, one, bias, added, out, lanes);
+        lanes == W ? emit<T, true>(p, sum, one, bias, at, W)
+                   : emit<T, false>(p, sum, one, bias, at, lanes);
       }
     }
   }

@@ -3,6 +3,7 @@
 #include "cpu/conv3d/gemm-inl.h"
 //
 #include "cpu/conv3d/direct-inl.h"
+#include "cpu/conv3d/narrow-inl.h"
 #include "cpu/conv3d/upsample-inl.h"
 #include "cpu/conv3d/winograd-inl.h"
 
@@ -17,6 +18,8 @@ void run_typed(const Params& p) {
       return Winograd<4, T>(p).run();
     case Algorithm::kUpsample:
       return Upsample<T>(p).run();
+    case Algorithm::kNarrow:
+      return Narrow<T>(p).run();
     default:
       return Direct<T>(p).run();
   }

@@ -6,9 +6,9 @@
 
 namespace osf::conv3d::OSF_ISA {
 
-// Rows of a micro-tile: with the widest panel this leaves registers for a row of B and a value of
-// A.
-inline constexpr int kRows = W == 1 ? 4 : 6;
+// Rows of a micro-tile, at most: with the widest panel this leaves registers for a row of B and a
+// value of A.
+inline constexpr int kRows = W == 1 ? 4 : W == 8 ? 6 : 14;
 
 // Between planes: at a power-of-two distance they would share one set of the cache.
 inline constexpr std::int64_t kPlaneGap = 16;
@@ -74,23 +74,25 @@ inline void micro_tile(const Product& p, std::int64_t row) {
   }
 }
 
-template <int kTileRowCount, int kVectors, Into kInto>
-inline void last_rows(const Product& p, std::int64_t row, std::int64_t rows) {
-  if constexpr (kTileRowCount > 0) {
-    if (rows == kTileRowCount) {
-      micro_tile<kTileRowCount, kVectors, kInto>(p, row);
+template <int kMostRows, int kVectors, Into kInto>
+inline void some_rows(const Product& p, std::int64_t row, std::int64_t rows) {
+  if constexpr (kMostRows > 0) {
+    if (rows == kMostRows) {
+      micro_tile<kMostRows, kVectors, kInto>(p, row);
     } else {
-      last_rows<kTileRowCount - 1, kVectors, kInto>(p, row, rows);
+      some_rows<kMostRows - 1, kVectors, kInto>(p, row, rows);
     }
   }
 }
 
-// The product for `rows` rows of A.
+// The product for `rows` rows of A, in micro-tiles of nearly the same height: a low one would waste
+// the loads of B.
 template <int kVectors, Into kInto>
 inline void multiply(const Product& p, std::int64_t rows) {
-  std::int64_t row = 0;
-  for (; row + kRows <= rows; row += kRows) micro_tile<kRows, kVectors, kInto>(p, row);
-  last_rows<kRows - 1, kVectors, kInto>(p, row, rows - row);
+  const std::int64_t height = ceil_div(rows, ceil_div(rows, kRows));
+  for (std::int64_t row = 0; row < rows; row += height) {
+    some_rows<kRows, kVectors, kInto>(p, row, std::min(height, rows - row));
+  }
 }
 
 // Calls body(std::integral_constant<int, vectors>{}) for the panel width of the convolution.

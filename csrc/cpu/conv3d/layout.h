@@ -37,14 +37,18 @@ inline std::int64_t num_panels(std::int64_t out_channels, Isa isa) {
 
 inline std::int64_t num_taps(const Geometry& g) { return g.kernel[0] * g.kernel[1] * g.kernel[2]; }
 
+// Columns of the product when every tap of every output is one.
+inline std::int64_t narrow_columns(const Geometry& g) { return num_taps(g) * g.out_channels; }
+
 inline bool upsamples(const Geometry& g) {
   return g.scale[0] != 1 || g.scale[1] != 1 || g.scale[2] != 1;
 }
 
 // Planes of a Winograd transform F(m x m, 3 x 3) in space, and of F(2, 3) in time: none for a
-// kernel that is one frame deep.
+// kernel that is one frame deep. The fourth of time, (first - middle + last) / 2, is not stored: it
+// is first + last - the second, and a quarter of the memory.
 inline std::int64_t winograd_planes(std::int64_t m) { return (m + 2) * (m + 2); }
-inline std::int64_t winograd_time_planes(const Geometry& g) { return g.kernel[0] == 3 ? 4 : 1; }
+inline std::int64_t winograd_time_planes(const Geometry& g) { return g.kernel[0] == 3 ? 3 : 1; }
 inline std::int64_t winograd_size(Algorithm algorithm) {
   return algorithm == Algorithm::kWinograd4 ? 4 : 2;
 }

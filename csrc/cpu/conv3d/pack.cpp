@@ -3,6 +3,7 @@
 // kDirect       [panel][tap][c][column]
 // kWinograd*    [plane][panel][time plane][c][column]
 // kUpsample     [panel][set][c][column]
+// kNarrow       [panel][c][column], columns [tap][o]
 // kTiles*       [phase][panel][c / 32][tap][part][column / 16][c / 2 % 16][column % 16][c % 2],
 //               bfloat16
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "core/half.h"
+#include "core/memory.h"
 #include "core/parallel.h"
 #include "cpu/conv3d/layout.h"
 
@@ -54,6 +56,8 @@ void apply(const double (&matrix)[kRows][3], const Columns* in, std::int64_t ste
 }
 
 constexpr double kFilter2[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
+// F(2, 3) in time, without the third row: see winograd_time_planes.
+constexpr double kTimeFilter[3][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0, 0, 1}};
 
 constexpr double kA = kPointA, kB = kPointB;
 constexpr double kNormA = 2 * kA * kA * (kA * kA - kB * kB);
@@ -82,15 +86,30 @@ void pack_direct(const Source& source, Isa isa, float* packed) {
                });
 }
 
+void pack_narrow(const Source& source, const Geometry& g, Isa isa, float* packed) {
+  const std::int64_t width = panel_width(narrow_columns(g), isa);
+  parallel_for(num_panels(narrow_columns(g), isa), source.channels * width, [&](std::int64_t n) {
+    float* out = packed + n * source.channels * width;
+    for (std::int64_t c = 0; c < source.channels; ++c, out += width) {
+      for (std::int64_t j = 0; j < width; ++j) {
+        const std::int64_t column = n * width + j;
+        const std::int64_t tap = column / source.out_channels, o = column % source.out_channels;
+        out[j] =
+            tap < source.taps ? source.weight[(o * source.channels + c) * source.taps + tap] : 0.0f;
+      }
+    }
+  });
+}
+
 template <int kSize>
 void pack_winograd(const Source& source, Isa isa, const double (&filter)[kSize][3], float* packed) {
   const std::int64_t width = panel_width(source.out_channels, isa);
   const std::int64_t panels = num_panels(source.out_channels, isa);
-  const std::int64_t depth = source.taps / 9, time_planes = depth == 3 ? 4 : 1;
+  const std::int64_t depth = source.taps / 9, time_planes = depth == 3 ? 3 : 1;
   constexpr std::int64_t kPlanes = kSize * kSize;
   parallel_for(panels * source.channels, kPlanes * time_planes * width, [&](std::int64_t i) {
     const std::int64_t panel = i / source.channels, c = i % source.channels;
-    std::vector<double> buffer((27 + 3 * 3 * kSize + (3 + 4) * kPlanes) * kMaxColumns);
+    std::vector<double> buffer((27 + 3 * 3 * kSize + (3 + 3) * kPlanes) * kMaxColumns);
     Columns* const taps = reinterpret_cast<Columns*>(buffer.data());
     Columns* const rows = taps + 27;
     Columns* const planes = rows + 3 * 3 * kSize;
@@ -108,7 +127,7 @@ void pack_winograd(const Source& source, Isa isa, const double (&filter)[kSize][
     }
     if (depth == 3) {
       for (std::int64_t p = 0; p < kPlanes; ++p) {
-        apply(kFilter2, planes + p, kPlanes, timed + p, kPlanes, width);
+        apply(kTimeFilter, planes + p, kPlanes, timed + p, kPlanes, width);
       }
     }
     const Columns* const result = depth == 3 ? timed : planes;
@@ -211,6 +230,7 @@ void pack_tiles(const Source& source, const Geometry& g, BFloat16* packed) {
 void pack(const Geometry& g, const Plan& plan, const float* weight, void* packed) {
   const Source source{weight, g.channels, g.out_channels, num_taps(g)};
   float* const floats = static_cast<float*>(packed);
+  advise_huge_pages(packed, plan.packed_bytes);
   switch (plan.algorithm) {
     case Algorithm::kDirect:
       return pack_direct(source, plan.isa, floats);
@@ -220,6 +240,8 @@ void pack(const Geometry& g, const Plan& plan, const float* weight, void* packed
       return pack_winograd(source, plan.isa, kFilter4, floats);
     case Algorithm::kUpsample:
       return pack_upsample(source, g.scale[0] == 2, plan.isa, floats);
+    case Algorithm::kNarrow:
+      return pack_narrow(source, g, plan.isa, floats);
     case Algorithm::kTiles:
     case Algorithm::kTilesUpsample:
       return pack_tiles(source, g, static_cast<BFloat16*>(packed));

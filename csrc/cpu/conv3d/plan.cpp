@@ -6,9 +6,9 @@ namespace {
 // Below these a transform, or a matrix tile, is mostly padding.
 constexpr std::int64_t kMinWinogradChannels = 8;
 constexpr std::int64_t kMinTileChannels = 16;
-// F(4x4) packs 5.3 times the weights, F(2x2) 2.4 times: the widest layers, which hold most of a
-// model's weights and least of its pixels, take the smaller one.
-constexpr std::int64_t kMaxWinograd4Weights = 131072;
+// F(4x4) packs 4 times the weights in float32, F(2x2) 1.8 times: bfloat16 layers, whose weights are
+// half as large, take the smaller one where they are wide, and a model's weights lie there.
+constexpr std::int64_t kMaxHalfWinograd4Weights = 131072;
 
 bool is_cube(const Geometry& g, std::int64_t depth) {
   return g.kernel[0] == depth && g.kernel[1] == 3 && g.kernel[2] == 3;
@@ -27,14 +27,23 @@ bool takes_winograd(const Geometry& g) {
          (is_cube(g, 1) && g.padding != Padding::kValid);
 }
 
-// Float32 on tiles takes six products for one: faster than a sum over taps, not than fewer taps.
+bool is_narrow(const Geometry& g) {
+  return has_unit_stride(g) && num_taps(g) > 1 && g.out_channels < kMinWinogradChannels;
+}
+
+// Float32 on tiles takes six products for one: faster than a sum over taps, not than a product that
+// is read once or than fewer taps.
 Algorithm choose(const Geometry& g, Isa isa) {
   const bool tiles = isa == Isa::kAmx && g.channels >= kMinTileChannels;
   const bool half = g.dtype == DType::kBFloat16;
   if (upsamples(g)) return tiles && half ? Algorithm::kTilesUpsample : Algorithm::kUpsample;
-  if (!takes_winograd(g) || (tiles && half)) return tiles ? Algorithm::kTiles : Algorithm::kDirect;
-  return g.channels * g.out_channels <= kMaxWinograd4Weights ? Algorithm::kWinograd4
-                                                             : Algorithm::kWinograd2;
+  if (half && tiles) return Algorithm::kTiles;
+  if (is_narrow(g)) return Algorithm::kNarrow;
+  if (!takes_winograd(g)) {
+    return tiles && num_taps(g) > 1 ? Algorithm::kTiles : Algorithm::kDirect;
+  }
+  return half && g.channels * g.out_channels > kMaxHalfWinograd4Weights ? Algorithm::kWinograd2
+                                                                        : Algorithm::kWinograd4;
 }
 
 std::int64_t packed_bytes(const Geometry& g, Algorithm algorithm, Isa isa) {
@@ -49,6 +58,9 @@ std::int64_t packed_bytes(const Geometry& g, Algorithm algorithm, Isa isa) {
       return bytes * winograd_planes(winograd_size(algorithm)) * winograd_time_planes(g);
     case Algorithm::kUpsample:
       return bytes * kUpsampleSets;
+    case Algorithm::kNarrow:
+      return static_cast<std::int64_t>(sizeof(float)) * g.channels *
+             num_panels(narrow_columns(g), isa) * panel_width(narrow_columns(g), isa);
     case Algorithm::kTiles:
     case Algorithm::kTilesUpsample:
       break;
@@ -75,6 +87,8 @@ const char* algorithm_name(Algorithm algorithm) {
       return "tiles";
     case Algorithm::kTilesUpsample:
       return "tiles upsample";
+    case Algorithm::kNarrow:
+      return "narrow";
   }
   return "an unknown algorithm";
 }

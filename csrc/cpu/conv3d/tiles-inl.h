@@ -350,11 +350,7 @@ class Tiles {
   template <bool kFull>
   void write_vector(const float* sums, std::int64_t channel, std::int64_t lanes,
                     std::int64_t offset) const {
-    const V bias =
-        p.bias == nullptr ? V::set1(0.0f) : load_part<float, kFull>(p.bias + channel, lanes);
-    const T* const residual = static_cast<const T*>(p.residual);
-    emit<T, kFull>(V::load(sums), V::set1(1.0f), bias,
-                   residual == nullptr ? nullptr : residual + offset, static_cast<T*>(p.y) + offset,
+    emit<T, kFull>(p, V::load(sums), V::set1(1.0f), bias_of<kFull>(p, channel, lanes), offset,
                    lanes);
   }
 

@@ -197,8 +197,7 @@ class Upsample {
   template <bool kFull>
   void finish_vector(const Patch& at, std::int64_t i, std::int64_t j, std::int64_t channel,
                      std::int64_t lanes, const float* product) const {
-    const V bias =
-        p.bias == nullptr ? V::set1(0.0f) : load_part<float, kFull>(p.bias + channel, lanes);
+    const V bias = bias_of<kFull>(p, channel, lanes);
     V z[2][2];
     if (!doubled) {
       unfold(product, z);
@@ -236,15 +235,12 @@ class Upsample {
   template <bool kFull>
   void write(const Patch& at, std::int64_t frame, std::int64_t i, std::int64_t j,
              std::int64_t channel, std::int64_t lanes, const V (*z)[2], V bias) const {
-    const T* const residual = static_cast<const T*>(p.residual);
     for (std::int64_t k = 0; k < 4; ++k) {
       const std::int64_t row =
           (at.sample * p.out_size[0] + frame) * p.out_size[1] + 2 * (at.row + i) + k / 2;
       const std::int64_t offset =
           (row * p.out_size[2] + 2 * (at.column + j) + k % 2) * g.out_channels + channel;
-      emit<T, kFull>(z[k / 2][k % 2], V::set1(1.0f), bias,
-                     residual == nullptr ? nullptr : residual + offset,
-                     static_cast<T*>(p.y) + offset, lanes);
+      emit<T, kFull>(p, z[k / 2][k % 2], V::set1(1.0f), bias, offset, lanes);
     }
   }
 

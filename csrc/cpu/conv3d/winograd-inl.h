@@ -3,8 +3,9 @@
 // In space, per frame: V = B' d B of every tile d of (m + 2) x (m + 2) activated values, (m + 2)^2
 // planes [tile][channel]. In time, for the frames t and t + 1 and every plane: the products of
 // {V[t-2] - V[t], V[t-1] + V[t], V[t] - V[t-1], V[t-1] - V[t+1]} with the four time planes of the
-// weights are summed to M[t] = m0 + m1 + m2 and M[t+1] = m1 - m2 - m3. Then y = A' M A.
-// On frame 0, which stands for its own past, the second product alone remains: M[0] = 2 m1(V[0]).
+// weights (three of them packed, the third made from these on the way) are summed to M[t] = m0 + m1
+// + m2 and M[t+1] = m1 - m2 - m3. Then y = A' M A. On frame 0, which stands for its own past, the
+// second product alone remains: M[0] = 2 m1(V[0]).
 //
 // The team goes through a block of tile rows at a time, so that V of four frames and M of two stay
 // in the cache: transform | product | inverse transform, with all threads at each. Lavin and Gray,
@@ -100,16 +101,19 @@ class Winograd {
     const std::int64_t ring = timed ? 4 : 1, frames = timed ? 2 : 1;
     const std::int64_t strip_size = (tile_rows * m + 2) * strip_columns * kWinogradChannels;
     const std::int64_t timed_size = timed ? 4 * (timed_rows * channels + kPlaneGap) : 0;
+    const std::int64_t third_size = timed ? g.channels * panel : 0;
     const std::int64_t threads = team_size();
     Scratch scratch(Scratch::room<float>(ring * kPlanes * in_plane) +
                     Scratch::room<float>(frames * kPlanes * out_plane) +
                     static_cast<std::size_t>(threads) *
-                        (Scratch::room<float>(strip_size) + Scratch::room<float>(timed_size)));
+                        (Scratch::room<float>(strip_size) + Scratch::room<float>(timed_size) +
+                         Scratch::room<float>(third_size)));
     transformed = scratch.take<float>(ring * kPlanes * in_plane);
     products = scratch.take<float>(frames * kPlanes * out_plane);
     for (std::int64_t i = 0; i < threads; ++i) {
       strips.push_back(scratch.take<float>(strip_size));
       timed_planes.push_back(scratch.take<float>(timed_size));
+      third_planes.push_back(scratch.take<float>(third_size));
     }
     parallel_team([&] {
       for (std::int64_t sample = 0; sample < p.batch; ++sample) {
@@ -205,6 +209,7 @@ class Winograd {
     }
   }
 
+  // Packed are the planes of time 0 (the first tap), 1 (half the sum of all) and 2 (the last).
   const float* weights(std::int64_t plane, std::int64_t n, std::int64_t time_plane) const {
     const std::int64_t set = (plane * panels + n) * winograd_time_planes(g) + time_plane;
     return static_cast<const float*>(p.packed) + set * g.channels * panel;
@@ -244,21 +249,28 @@ class Winograd {
     for (std::int64_t n = 0; n < panels; ++n) {
       float* const c = products + plane * out_plane + first * panel * panels + n * panel;
       float* const d = c + kPlanes * out_plane;
-      const auto product = [&](std::int64_t k) {
-        return Product{planes + k, 1, channels, weights(plane, n, k),
-                       g.channels, c, d,        panel * panels};
+      const float* const w0 = weights(plane, n, 0);
+      const float* const w1 = weights(plane, n, 1);
+      const float* const w3 = weights(plane, n, 2);
+      const auto product = [&](int k, const float* w) {
+        return Product{planes + k, 1, channels, w, g.channels, c, d, panel * panels};
       };
-      if (frames == 2) {
-        multiply<kVectors, Into::kSetBoth>(product(1), count);
-        multiply<kVectors, Into::kAddSubtract>(product(2), count);
-        multiply<kVectors, Into::kAdd>(product(0), count);
-        multiply<kVectors, Into::kSubtract>(product(3), count);
-      } else {
-        multiply<kVectors, Into::kSet>(product(1), count);
-        multiply<kVectors, Into::kAdd>(product(2), count);
-        multiply<kVectors, Into::kAdd>(product(0), count);
-      }
+      frames == 2 ? multiply<kVectors, Into::kSetBoth>(product(1, w1), count)
+                  : multiply<kVectors, Into::kSet>(product(1, w1), count);
+      const float* const w2 = third_plane(w0, w1, w3);
+      frames == 2 ? multiply<kVectors, Into::kAddSubtract>(product(2, w2), count)
+                  : multiply<kVectors, Into::kAdd>(product(2, w2), count);
+      multiply<kVectors, Into::kAdd>(product(0, w0), count);
+      if (frames == 2) multiply<kVectors, Into::kSubtract>(product(3, w3), count);
     }
+  }
+
+  const float* third_plane(const float* w0, const float* w1, const float* w3) const {
+    float* const out = third_planes[static_cast<std::size_t>(team_rank())];
+    for (std::int64_t i = 0; i < g.channels * panel; i += W) {
+      (V::load(w0 + i) + V::load(w3 + i) - V::load(w1 + i)).store(out + i);
+    }
+    return out;
   }
 
   // Row `row` of tiles of one frame: y = A' M A, masked at the border.
@@ -295,9 +307,7 @@ class Winograd {
 #pragma GCC unroll 4
       for (int i = 0; i < m; ++i) z[i][j] = column[i];
     }
-    const V bias =
-        p.bias == nullptr ? V::set1(0.0f) : load_part<float, kFull>(p.bias + channel, lanes);
-    const T* const residual = static_cast<const T*>(p.residual);
+    const V bias = bias_of<kFull>(p, channel, lanes);
 #pragma GCC unroll 4
     for (int i = 0; i < m; ++i) {
       if (i >= height) break;
@@ -307,8 +317,7 @@ class Winograd {
       for (int j = 0; j < m; ++j) {
         if (j >= width) break;
         const std::int64_t at = offset + (i * p.size[2] + j) * g.out_channels;
-        emit<T, kFull>(row[j], factor, bias, residual == nullptr ? nullptr : residual + at,
-                       static_cast<T*>(p.y) + at, lanes);
+        emit<T, kFull>(p, row[j], factor, bias, at, lanes);
       }
     }
   }
@@ -320,7 +329,7 @@ class Winograd {
   std::int64_t in_plane, out_plane, strip_columns, timed_rows;
   float* transformed = nullptr;
   float* products = nullptr;
-  std::vector<float*> strips, timed_planes;
+  std::vector<float*> strips, timed_planes, third_planes;
 };
 
 }  // namespace osf::conv3d::OSF_ISA
