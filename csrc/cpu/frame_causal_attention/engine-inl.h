@@ -1,5 +1,11 @@
 // Attention on the vectors of one instruction set. Included once per instruction set.
-#include "cpu/conv3d/activate-inl.h"
+
+// What the products of the convolution are written in; its own way in is not needed here.
+namespace osf::conv3d::OSF_ISA {
+using V = osf::OSF_ISA::V;
+inline constexpr std::int64_t W = V::kWidth;
+}  // namespace osf::conv3d::OSF_ISA
+
 #include "cpu/conv3d/gemm-inl.h"
 //
 #include "cpu/frame_causal_attention/blocks-inl.h"

@@ -1,11 +1,11 @@
 // The products of attention on bfloat16 matrix tiles. Include inside the target region, OSF_ISA =
 // amx.
 //
-// Left factors (queries, weights) lie as [part][slab of 32 terms][row][32], so that 16 rows of a
-// slab are a matrix tile of 1 KiB. Right factors lie as panels of 32 columns, each [slab of 32
-// terms][part][2 tiles][16 pairs of terms][16 columns][2]. Keys are columns in the first product
-// and terms in the second. A slab of values that a frame ends within is kept once more for that
-// frame, with zeros for the later keys: a weight of zero would not silence a NaN.
+// Left factors (queries, weights) lie as blocks of 32 rows, each [slab of 32 terms][part][2
+// tiles][16 rows][32 terms]; right factors as panels of 32 columns, each [slab of 32 terms][part][2
+// tiles][16 pairs of terms][16 columns][2]. Keys are columns in the first product and terms in the
+// second. A slab of values that a frame ends within is kept once more for that frame, with zeros
+// for the later keys: a weight of zero would not silence a NaN.
 //
 // bfloat16 is one part. Float32 is three, a = a1 + a2 + a3, each the rounding of what those before
 // it left, and the six products a1 b1 + a1 b2 + a2 b1 + a2 b2 + a1 b3 + a3 b1 stand for one: what
@@ -25,11 +25,9 @@ struct alignas(64) TileConfig {
   std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
-// Two tiles of rows (their slabs and parts at a distance) times a panel of columns.
+// A block of rows times a panel of columns.
 struct TileProduct {
   const BFloat16* a;
-  std::int64_t a_slab;
-  std::int64_t a_part;
   const BFloat16* b;
   std::int64_t slabs;
   float* c;
@@ -70,21 +68,22 @@ inline void multiply(const TileProduct& p, bool add) {
     _tile_zero(3);
   }
   const BFloat16 *a = p.a, *b = p.b;
-  for (std::int64_t s = 0; s < p.slabs; ++s, a += p.a_slab, b += kParts * 2 * kTileValues) {
+  constexpr std::int64_t kPart = 2 * kTileValues;
+  for (std::int64_t s = 0; s < p.slabs; ++s, a += kParts * kPart, b += kParts * kPart) {
     load_columns(b);
     if constexpr (kParts == 3) {
       // The smallest first, and what is loaded serves twice where it can.
-      load_rows(a + 2 * p.a_part);
+      load_rows(a + 2 * kPart);
       multiply_add();
       load_rows(a);
       multiply_add();
-      load_rows(a + p.a_part);
+      load_rows(a + kPart);
       multiply_add();
-      load_columns(b + 2 * kTileValues);
+      load_columns(b + kPart);
       multiply_add();
       load_rows(a);
       multiply_add();
-      load_columns(b + 4 * kTileValues);
+      load_columns(b + 2 * kPart);
       multiply_add();
     } else {
       load_rows(a);
@@ -129,8 +128,8 @@ class TileProducts {
     return std::clamp<std::int64_t>(65536 / head_dim, 32, 128) / 32 * 32;
   }
 
-  std::int64_t keys_size() const { return key_slabs * channel_slabs * kPanelSlab; }
-  std::int64_t values_size() const { return (key_slabs + num_tails) * channel_slabs * kPanelSlab; }
+  std::int64_t keys_size() const { return key_slabs * channel_slabs * kSlabSize; }
+  std::int64_t values_size() const { return (key_slabs + num_tails) * channel_slabs * kSlabSize; }
   std::int64_t queries_size() const { return kParts * channel_slabs * b.rows * kSlab; }
   std::int64_t weights_size() const { return kParts * b.keys * b.rows; }
 
@@ -142,8 +141,8 @@ class TileProducts {
       return pack_values(v, first, end - first, 1, tail_of(values, unit - key_slabs));
     }
     const std::int64_t first = unit * kSlab, count = std::min(kSlab, p.length - first);
-    pack_keys(k + first * p.k.token_stride, count, keys + unit * channel_slabs * kPanelSlab);
-    pack_values(v, first, count, key_slabs, values + unit * kPanelSlab);
+    pack_keys(k + first * p.k.token_stride, count, keys + unit * channel_slabs * kSlabSize);
+    pack_values(v, first, count, key_slabs, values + unit * kSlabSize);
   }
 
   void load_queries(const T* q, std::int64_t count, const Work<BFloat16>& work) const {
@@ -158,11 +157,11 @@ class TileProducts {
   void multiply_keys(const BFloat16* keys, std::int64_t key, std::int64_t some, std::int64_t count,
                      const Work<BFloat16>& work) const {
     for (std::int64_t n = 0; n < some; n += kPanel) {
-      const BFloat16* const panel = keys + (key + n) / kSlab * channel_slabs * kPanelSlab;
+      const BFloat16* const panel = keys + (key + n) / kSlab * channel_slabs * kSlabSize;
       for (std::int64_t row = 0; row < count; row += kRowUnit) {
-        multiply<kParts>(left(work.queries, channel_slabs, row, panel, channel_slabs,
-                              work.scores + row * b.score_step + n, b.score_step),
-                         false);
+        const BFloat16* const rows = work.queries + row / kRowUnit * channel_slabs * kSlabSize;
+        float* const c = work.scores + row * b.score_step + n;
+        multiply<kParts>({rows, panel, channel_slabs, c, b.score_step}, false);
       }
     }
   }
@@ -177,43 +176,35 @@ class TileProducts {
     const std::int64_t whole = some / kSlab;
     const BFloat16* const tail = tail_of(values, frame);
     for (std::int64_t n = 0; n < channel_slabs; ++n) {
-      const BFloat16* const panel = values + (n * key_slabs + key / kSlab) * kPanelSlab;
+      const BFloat16* const panel = values + (n * key_slabs + key / kSlab) * kSlabSize;
       for (std::int64_t row = 0; row < count; row += kRowUnit) {
-        TileProduct product = left(work.weights, b.keys / kSlab, row, panel, whole,
-                                   work.sums + row * b.sum_step + n * kPanel, b.sum_step);
-        if (whole > 0) multiply<kParts>(product, key > 0);
+        const BFloat16* const rows = work.weights + row / kRowUnit * (b.keys / kSlab) * kSlabSize;
+        float* const c = work.sums + row * b.sum_step + n * kPanel;
+        if (whole > 0) multiply<kParts>({rows, panel, whole, c, b.sum_step}, key > 0);
         if (whole * kSlab == some) continue;
-        product.a += whole * product.a_slab;
-        product.b = tail + n * kPanelSlab;
-        product.slabs = 1;
-        multiply<kParts>(product, key > 0 || whole > 0);
+        multiply<kParts>({rows + whole * kSlabSize, tail + n * kSlabSize, 1, c, b.sum_step},
+                         key > 0 || whole > 0);
       }
     }
   }
 
  private:
-  static constexpr std::int64_t kPanelSlab = kParts * 2 * kTileValues;
+  static constexpr std::int64_t kSlabSize = kParts * 2 * kTileValues;
 
   template <class Values>
   Values* tail_of(Values* values, std::int64_t frame) const {
-    return values + (key_slabs + frame) * channel_slabs * kPanelSlab;
+    return values + (key_slabs + frame) * channel_slabs * kSlabSize;
   }
 
-  // Rows from `row` on of a left factor whose rows have `all_slabs` times a panel.
-  TileProduct left(const BFloat16* a, std::int64_t all_slabs, std::int64_t row,
-                   const BFloat16* panel, std::int64_t slabs, float* c, std::int64_t c_step) const {
-    const std::int64_t slab = b.rows * kSlab;
-    return {a + row * kSlab, slab, all_slabs * slab, panel, slabs, c, c_step};
-  }
-
-  // One vector of a row of a left factor, from term `at` on, in its parts.
+  // One vector of a row of a left factor of `all_slabs`, from term `at` on, in its parts.
   void put(V value, std::int64_t row, std::int64_t at, std::int64_t all_slabs,
            BFloat16* factor) const {
-    BFloat16* to = factor + (at / kSlab * b.rows + row) * kSlab + at % kSlab;
+    const std::int64_t slab = row / kRowUnit * all_slabs + at / kSlab;
+    BFloat16* to = factor + slab * kSlabSize + row % kRowUnit * kSlab + at % kSlab;
     value.store(to);
     for (int part = 1; part < kParts; ++part) {
       value = value - value.template rounded<BFloat16>();
-      to += all_slabs * b.rows * kSlab;
+      to += 2 * kTileValues;
       value.store(to);
     }
   }
@@ -236,7 +227,7 @@ class TileProducts {
         _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
                            _mm512_set1_epi32(kSlab));
     alignas(64) float square[kSlab * kSlab] = {};
-    for (std::int64_t slab = 0; slab < channel_slabs; ++slab, panel += kPanelSlab) {
+    for (std::int64_t slab = 0; slab < channel_slabs; ++slab, panel += kSlabSize) {
       for (std::int64_t j = 0; j < count; ++j) {
         for (std::int64_t d = 0; d < kSlab; d += W) {
           load_some(k + j * p.k.token_stride, slab * kSlab + d).store(square + j * kSlab + d);
@@ -257,7 +248,7 @@ class TileProducts {
   void pack_values(const T* v, std::int64_t first, std::int64_t count, std::int64_t slabs,
                    BFloat16* to) const {
     const V zero = V::set1(0.0f);
-    for (std::int64_t n = 0; n < channel_slabs; ++n, to += slabs * kPanelSlab) {
+    for (std::int64_t n = 0; n < channel_slabs; ++n, to += slabs * kSlabSize) {
       for (std::int64_t pair = 0; pair < kTileRows; ++pair) {
         const T* const token = v + (first + 2 * pair) * p.v.token_stride;
         for (std::int64_t tile = 0; tile < 2; ++tile) {
