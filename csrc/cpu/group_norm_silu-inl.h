@@ -127,7 +127,7 @@ template <bool kSilu>
 inline V activated(V x, V mean, V scale, V shift) {
   const V h = fma(x - mean, scale, shift);
   if constexpr (!kSilu) return h;
-  return h / (V::set1(1.0f) + exp(V::set1(0.0f) - h));
+  return silu(h);
 }
 
 // One channel's run of n values.

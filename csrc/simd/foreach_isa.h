@@ -17,6 +17,8 @@
 #define OSF_ISA scalar
 #include "simd/vec_scalar.h"
 //
+#include "simd/silu-inl.h"
+//
 #include OSF_FOREACH_ISA_FILE
 #undef OSF_ISA
 
@@ -26,6 +28,8 @@
 #define OSF_ISA avx2
 #include "simd/vec_avx2.h"
 //
+#include "simd/silu-inl.h"
+//
 #include OSF_FOREACH_ISA_FILE
 #undef OSF_ISA
 #pragma GCC pop_options
@@ -34,6 +38,8 @@
 #pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")
 #define OSF_ISA avx512
 #include "simd/vec_avx512.h"
+//
+#include "simd/silu-inl.h"
 //
 #include OSF_FOREACH_ISA_FILE
 #undef OSF_ISA

@@ -19,8 +19,6 @@ struct Activation {
   }
 };
 
-inline V silu(V h) { return h / (V::set1(1.0f) + exp(V::set1(0.0f) - h)); }
-
 template <class T, bool kFull>
 inline V load_part(const T* p, std::int64_t count) {
   if constexpr (kFull) return V::load(p);
