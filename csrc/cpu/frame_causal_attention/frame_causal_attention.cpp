@@ -20,6 +20,13 @@
 namespace osf {
 namespace {
 
+// Below this many channels the six products that stand for one in float32 cost more than they save.
+constexpr std::int64_t kMinFloatTileChannels = 128;
+
+bool takes_tiles(const FrameCausalAttentionParams& p, Isa isa) {
+  return isa == Isa::kAmx && (p.dtype == DType::kBFloat16 || p.head_dim >= kMinFloatTileChannels);
+}
+
 constexpr IsaRow<FrameCausalAttentionParams> kTable[] = OSF_ISA_TABLE(frame_causal_attention, run);
 
 }  // namespace
@@ -34,7 +41,7 @@ void frame_causal_attention_cpu(const FrameCausalAttentionParams& p, Isa isa) {
         dtype_name(p.dtype));
   if (p.batch == 0 || p.length == 0) return;
   advise_huge_pages(p.y, p.batch * p.length * p.head_dim * bytes_of(p.dtype));
-  if (isa != Isa::kAmx) return run_on(isa, kTable, p, kOp);
+  if (!takes_tiles(p, isa)) return run_on(isa, kTable, p, kOp);
   check(isa_supported(isa), kOp, ": this processor does not have ", isa_name(isa));
   frame_causal_attention::run_tiles(p);
 }

@@ -15,12 +15,13 @@
 //
 // Numerics: products and sums in float, in which a bfloat16 q, k or v is exact; y rounded once at
 // the end. The weights stay in float, but for bfloat16 on matrix tiles (amx), where they are
-// rounded to bfloat16; their sum is not. float32 goes through tiles in three bfloat16 parts: what
-// is left out is below 2^-24 of a product, and an infinite input yields NaN. Relative L2 error
-// against exact arithmetic on normal inputs, 1280 tokens, D = 512: float32 5e-7, bfloat16 1.7e-3 on
-// vectors and 2.3e-3 on tiles, of which 1.7e-3 is the rounding of y; lse within 1e-6. The error of
-// a score, which D roundings make, is the relative error of its weight, and grows with the scores.
-// The result does not depend on the number of threads, nor a frame's on a later one.
+// rounded to bfloat16; their sum is not. float32 with many channels goes through tiles in three
+// bfloat16 parts: what is left out is below 2^-24 of a product, and an infinite input yields NaN.
+// Relative L2 error against exact arithmetic on normal inputs, 1280 tokens, D = 512: float32 5e-7,
+// bfloat16 1.7e-3 on vectors and 2.3e-3 on tiles, of which 1.7e-3 is the rounding of y; lse within
+// 1e-6. The error of a score, which D roundings make, is the relative error of its weight, and
+// grows with the scores. The result does not depend on the number of threads, nor a frame's on a
+// later one.
 //
 // A maximum and a sum that are corrected from block to block: Milakov and Gimelshein, 2018.
 #pragma once
