@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Generic, Protocol, TypeVar
 
+from torch import Tensor
+
 
 class LatentSpace(Protocol):
     """The part of an autoencoder's configuration that describes its latents."""
@@ -61,3 +63,11 @@ class LatentSpaceMixin(Generic[SpaceT]):
     def spatial_compression_ratio(self) -> int:
         """Pixels per latent element along rows and columns."""
         return self.config.spatial_compression_ratio
+
+    def _scaled(self, z: Tensor) -> Tensor:
+        """Give latents a spread of about 1: `scale * (z - shift)`."""
+        return self.scale_factor * (z - self.shift_factor)
+
+    def _unscaled(self, z: Tensor) -> Tensor:
+        """Undo `_scaled`: `z / scale + shift`."""
+        return z / self.scale_factor + self.shift_factor

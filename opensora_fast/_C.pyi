@@ -67,6 +67,20 @@ def group_norm_silu_cpu(
     dtype: int,
     affine_dtype: int,
 ) -> None: ...
+def group_norm_affine_cpu(
+    x: int,
+    weight: int,
+    bias: int,
+    affine: int,
+    batch: int,
+    channels: int,
+    spatial: int,
+    groups: int,
+    eps: float,
+    channels_last: bool,
+    dtype: int,
+    affine_dtype: int,
+) -> None: ...
 def group_norm_silu_backward_cpu(
     grad: int,
     x: int,

@@ -3,9 +3,7 @@
 #include <cstdlib>
 #include <new>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
+#include "core/memory.h"
 
 namespace osf {
 namespace {
@@ -25,10 +23,7 @@ thread_local Block kept;
 char* allocate(std::size_t size) {
   void* memory = std::aligned_alloc(kHugePage, size);
   if (memory == nullptr) throw std::bad_alloc();
-#if defined(__linux__)
-  // Advice only: without huge pages everything works, more slowly.
-  static_cast<void>(madvise(memory, size, MADV_HUGEPAGE));
-#endif
+  advise_huge_pages(memory, static_cast<std::int64_t>(size), /*least=*/0);
   return static_cast<char*>(memory);
 }
 

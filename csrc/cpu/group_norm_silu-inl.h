@@ -132,8 +132,7 @@ inline V activated(V x, V mean, V scale, V shift) {
 
 // One channel's run of n values.
 template <class T, bool kSilu>
-void apply_run(const T* x, T* y, std::int64_t n, const Affine& affine) {
-  const V mean = V::set1(affine.mean), scale = V::set1(affine.scale), shift = V::set1(affine.shift);
+void apply_run(const T* x, T* y, std::int64_t n, V mean, V scale, V shift) {
   std::int64_t i = 0;
   for (; i + W <= n; i += W) activated<kSilu>(V::load(x + i), mean, scale, shift).store(y + i);
   if (i < n) {
@@ -172,7 +171,7 @@ void run_contiguous(const GroupNormSiluParams& p) {
                                                           std::min(kRunChunk, group_size - start));
   });
 
-  const std::vector<Affine> affine =
+  const Affine affine =
       fold(p, moments, {chunks, /*chunk_step=*/1, /*group_step=*/chunks, kRunChunk, group_size});
   if (y == nullptr) return;
   const std::int64_t pieces = ceil_div(p.spatial, kRunChunk);
@@ -182,7 +181,8 @@ void run_contiguous(const GroupNormSiluParams& p) {
     const std::int64_t start = i % pieces * kRunChunk;
     const std::int64_t offset = channel * p.spatial + start;
     apply_run<T, kSilu>(x + offset, y + offset, std::min(kRunChunk, p.spatial - start),
-                        affine[static_cast<std::size_t>(channel)]);
+                        V::set1(affine.mean[channel]), V::set1(affine.scale[channel]),
+                        V::set1(affine.shift[channel]));
   });
 }
 
@@ -206,21 +206,14 @@ void run_channels_last(const GroupNormSiluParams& p) {
   });
 
   const std::int64_t width = p.channels / p.groups;
-  const std::vector<Affine> affine =
+  const Affine affine =
       fold(p, moments,
            {blocks, /*chunk_step=*/p.groups, /*group_step=*/1, block * width, p.spatial * width});
   if (y == nullptr) return;
-  // Apart, so that neighbouring channels load as vectors.
-  std::vector<float> means, scales, shifts;
-  for (const Affine& channel : affine) {
-    means.push_back(channel.mean);
-    scales.push_back(channel.scale);
-    shifts.push_back(channel.shift);
-  }
   parallel_for(p.batch * blocks, block * p.channels, [&](std::int64_t i) {
     const std::int64_t first = i / blocks * p.channels;
     apply_block<T, kSilu>(x + offset_of(i), y + offset_of(i), rows_of(i), p.channels,
-                          means.data() + first, scales.data() + first, shifts.data() + first);
+                          affine.mean + first, affine.scale + first, affine.shift + first);
   });
 }
 

@@ -25,11 +25,23 @@ struct Moments {
   double square;
 };
 
-// y = (x - mean) * scale + shift for one channel of one sample.
+// h = (x - mean) * scale + shift: one value per sample and channel each.
 struct Affine {
-  float mean;
-  float scale;
-  float shift;
+  std::vector<float> values;
+  float* mean;
+  float* scale;
+  float* shift;
+
+  Affine(const Affine&) = delete;
+  Affine(Affine&&) = default;
+  // In the memory of the caller who wants to keep it, else in its own.
+  explicit Affine(const GroupNormSiluParams& p) {
+    const auto count = static_cast<std::size_t>(p.batch * p.channels);
+    if (p.affine == nullptr) values.resize(3 * count);
+    mean = p.affine == nullptr ? values.data() : p.affine;
+    scale = mean + count;
+    shift = scale + count;
+  }
 };
 
 // Where the moments of one group's chunks lie, and how many values they stand for.
@@ -60,12 +72,11 @@ inline Moments combined(const Moments* moments, const ChunkLayout& layout) {
 
 // Combines the chunks, writes mean and rstd, and folds the normalisation with weight and bias, per
 // sample and channel. What the mean loses in float goes into the shift.
-inline std::vector<Affine> fold(const GroupNormSiluParams& p, const std::vector<Moments>& moments,
-                                const ChunkLayout& layout) {
+inline Affine fold(const GroupNormSiluParams& p, const std::vector<Moments>& moments,
+                   const ChunkLayout& layout) {
   const std::int64_t width = p.channels / p.groups;
   const std::int64_t per_sample = p.groups * layout.chunks;
-  std::vector<Affine> affine;
-  affine.reserve(static_cast<std::size_t>(p.batch * p.channels));
+  Affine affine(p);
   for (std::int64_t b = 0; b < p.batch; ++b) {
     for (std::int64_t g = 0; g < p.groups; ++g) {
       const Moments group =
@@ -73,13 +84,15 @@ inline std::vector<Affine> fold(const GroupNormSiluParams& p, const std::vector<
       const double variance = group.square / static_cast<double>(layout.group_size);
       const double inverse = 1.0 / std::sqrt(variance + p.eps);
       const float mean = static_cast<float>(group.mean);
-      p.mean[b * p.groups + g] = mean;
-      p.rstd[b * p.groups + g] = static_cast<float>(inverse);
+      if (p.mean != nullptr) p.mean[b * p.groups + g] = mean;
+      if (p.rstd != nullptr) p.rstd[b * p.groups + g] = static_cast<float>(inverse);
       for (std::int64_t c = g * width; c < (g + 1) * width; ++c) {
         const double scale = inverse * value_at(p.weight, p.affine_dtype, c);
         const double shift =
             value_at(p.bias, p.affine_dtype, c) - (group.mean - static_cast<double>(mean)) * scale;
-        affine.push_back({mean, static_cast<float>(scale), static_cast<float>(shift)});
+        affine.mean[b * p.channels + c] = mean;
+        affine.scale[b * p.channels + c] = static_cast<float>(scale);
+        affine.shift[b * p.channels + c] = static_cast<float>(shift);
       }
     }
   }

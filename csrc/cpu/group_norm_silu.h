@@ -22,11 +22,12 @@ namespace osf {
 
 struct GroupNormSiluParams {
   const void* x;
-  void* y;             // null: the statistics alone
+  void* y;             // null: what the normalisation would be, alone
   const void* weight;  // [C]
   const void* bias;    // [C]
-  float* mean;         // [B, G], written
-  float* rstd;         // [B, G], written: 1 / sqrt(var + eps)
+  float* mean;         // [B, G], written unless null
+  float* rstd;         // [B, G], written unless null: 1 / sqrt(var + eps)
+  float* affine;  // [3, B, C], written unless null: h = (x - affine[0]) * affine[1] + affine[2]
   std::int64_t batch;
   std::int64_t channels;
   std::int64_t spatial;

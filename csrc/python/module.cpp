@@ -69,6 +69,18 @@ void group_norm_silu_cpu(Args... args) {
   osf::group_norm_silu_cpu(params);
 }
 
+void group_norm_affine_cpu(std::uintptr_t x, std::uintptr_t weight, std::uintptr_t bias,
+                           std::uintptr_t affine, std::int64_t batch, std::int64_t channels,
+                           std::int64_t spatial, std::int64_t groups, double eps,
+                           bool channels_last, std::int32_t dtype, std::int32_t affine_dtype) {
+  auto params = group_norm_silu_params<osf::GroupNormSiluParams>(
+      x, 0, weight, bias, 0, 0, batch, channels, spatial, groups, eps, /*silu=*/false,
+      channels_last, dtype, affine_dtype);
+  params.affine = pointer<float>(affine);
+  const py::gil_scoped_release release;
+  osf::group_norm_silu_cpu(params);
+}
+
 void group_norm_silu_backward_cpu(std::uintptr_t grad, std::uintptr_t x, std::uintptr_t weight,
                                   std::uintptr_t bias, std::uintptr_t mean, std::uintptr_t rstd,
                                   std::uintptr_t dx, std::uintptr_t dweight, std::uintptr_t dbias,
@@ -340,6 +352,11 @@ PYBIND11_MODULE(_C, m) {
       "Names of the instruction sets this processor runs, from scalar upwards.");
   m.def("group_norm_silu_cpu", &group_norm_silu_cpu<OSF_GROUP_NORM_SILU_TYPES>,
         OSF_GROUP_NORM_SILU_ARGS);
+
+  m.def("group_norm_affine_cpu", &group_norm_affine_cpu, py::arg("x"), py::arg("weight"),
+        py::arg("bias"), py::arg("affine"), py::arg("batch"), py::arg("channels"),
+        py::arg("spatial"), py::arg("groups"), py::arg("eps"), py::arg("channels_last"),
+        py::arg("dtype"), py::arg("affine_dtype"));
 
   m.def("group_norm_silu_backward_cpu", &group_norm_silu_backward_cpu, py::arg("grad"),
         py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("mean"), py::arg("rstd"),

@@ -91,11 +91,9 @@ def convolve(
     Returns:
         [B, O, T', H', W'], dtype of `x`; channels-last-3d where `x` is, else contiguous.
     """
-    conv = _conv(
-        weight.shape[1], weight.shape[0], tuple(weight.shape[2:]), tuple(stride), tuple(scale),
-        PADDING_CODES[pad_mode], native.DTYPE_CODES[x.dtype], _isa(),
-    )  # fmt: skip
-    packed = _packed(conv, weight, (tuple(stride), tuple(scale), pad_mode, _isa()))
+    key = (tuple(stride), tuple(scale), pad_mode, _isa())
+    conv = _conv(tuple(weight.shape), native.DTYPE_CODES[x.dtype], *key)
+    packed = _packed(conv, weight, key)
     dense = _channels_last(x)
     shape = (x.shape[0], weight.shape[0], *out_size)
     y = x.new_empty((shape[0], *shape[2:], shape[1]))
@@ -130,26 +128,25 @@ def _isa() -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _conv(
-    channels: int,
-    out_channels: int,
-    kernel: tuple[int, int, int],
+    weight_shape: tuple[int, ...],
+    dtype: int,
     stride: tuple[int, int, int],
     scale: tuple[int, int, int],
-    padding: int,
-    dtype: int,
+    pad_mode: str,
     isa: str,
 ) -> _C.Conv3d:
     """The convolution for the instruction set in force, `isa`: its name is part of the key."""
     from opensora_fast import _C
 
+    out_channels, channels, *kernel = weight_shape
+    padding = PADDING_CODES[pad_mode]
     return _C.Conv3d(channels, out_channels, kernel, stride, scale, padding, dtype)
 
 
 def _packed(conv: _C.Conv3d, weight: Tensor, key: _Key) -> Tensor:
     forms: dict[_Key, Packed] = _cache.setdefault(weight, {})
     state = (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
-    step = max(1, weight.numel() // _PROBES)
-    probes = weight.detach().reshape(-1)[::step]
+    probes = _probes_of(weight.detach())
     form = forms.get(key)
     if form is None or form.state != state or not torch.equal(form.probes, probes):
         values = torch.empty(conv.packed_bytes, dtype=torch.uint8)
@@ -158,6 +155,12 @@ def _packed(conv: _C.Conv3d, weight: Tensor, key: _Key) -> Tensor:
         form = Packed(state, probes.clone(), values)
         forms[key] = form
     return form.values
+
+
+def _probes_of(weight: Tensor) -> Tensor:
+    """Some elements of a weight; whatever the order of its axes in memory, without a copy."""
+    in_memory = weight.permute(sorted(range(weight.dim()), key=weight.stride, reverse=True))
+    return in_memory.reshape(-1)[:: max(1, weight.numel() // _PROBES)]
 
 
 def _channels_last(x: Tensor) -> Tensor:

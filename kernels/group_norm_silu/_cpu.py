@@ -32,33 +32,33 @@ def forward(
     return call.y, call.mean, call.rstd
 
 
-def statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
-    """Return each group's mean and 1/std in fp32, for a kernel that applies them itself."""
+def affine(x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, eps: float) -> Tensor:
+    """Return what a kernel needs that normalises by itself: h = (x - mean) * scale + shift.
+
+    Returns:
+        [3, B, C] fp32: mean, scale and shift of every sample and channel.
+    """
     from opensora_fast import _C
 
-    x = x.contiguous(memory_format=layout_of(x))
+    layout = layout_of(x)
+    x, weight, bias = x.contiguous(memory_format=layout), weight.contiguous(), bias.contiguous()
     batch, channels, *trailing = x.shape
-    mean = x.new_empty((batch, num_groups), dtype=torch.float32)
-    rstd = torch.empty_like(mean)
-    ones = x.new_ones(channels, dtype=torch.float32)
-    _C.group_norm_silu_cpu(
+    folded = x.new_empty((3, batch, channels), dtype=torch.float32)
+    _C.group_norm_affine_cpu(
         x=x.data_ptr(),
-        y=0,
-        weight=ones.data_ptr(),
-        bias=ones.data_ptr(),
-        mean=mean.data_ptr(),
-        rstd=rstd.data_ptr(),
+        weight=weight.data_ptr(),
+        bias=bias.data_ptr(),
+        affine=folded.data_ptr(),
         batch=batch,
         channels=channels,
         spatial=math.prod(trailing),
         groups=num_groups,
         eps=eps,
-        silu=True,
-        channels_last=layout_of(x) is torch.channels_last_3d,
+        channels_last=layout is torch.channels_last_3d,
         dtype=native.DTYPE_CODES[x.dtype],
-        affine_dtype=native.DTYPE_CODES[torch.float32],
+        affine_dtype=native.DTYPE_CODES[weight.dtype],
     )
-    return mean, rstd
+    return folded
 
 
 def backward_why_not(

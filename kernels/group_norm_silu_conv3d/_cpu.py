@@ -42,11 +42,5 @@ def forward(
     residual: Tensor | None,
 ) -> Tensor:
     """Return the convolution of the activated x, plus the residual."""
-    mean, rstd = norm.statistics(x, num_groups, eps)
-    width = x.shape[1] // num_groups
-    per_channel = (tensor.repeat_interleave(width, dim=1) for tensor in (mean, rstd))
-    means, inverses = per_channel
-    affine = conv3d.Affine(
-        means, inverses * norm_weight.float(), norm_bias.float().expand_as(means).contiguous()
-    )
+    affine = conv3d.Affine(*norm.affine(x, norm_weight, norm_bias, num_groups, eps))
     return conv3d.convolve(x, weight, bias, x.shape[2:], affine=affine, residual=residual)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..causal_conv3d.cases import flops as flops
 from ..inputs import Draw, elements
 
 EPS = 1e-6
@@ -87,12 +88,6 @@ def make_inputs(
     bias = draw.normal(case.out_channels) if case.bias else None
     residual = draw.normal(*case.y_shape) if case.residual else None
     return x, norm_weight, norm_bias, case.groups, weight, bias, residual, EPS
-
-
-def flops(case: Case, backward: bool = False) -> int:
-    """Operations of the convolution; the backward is two convolutions of the forward's size."""
-    forward = 2 * elements(case.y_shape) * elements(case.weight_shape[1:])
-    return 2 * forward if backward else forward
 
 
 def bytes(case: Case, itemsize: int = 2, backward: bool = False) -> int:

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from ..causal_conv3d.cases import bytes as bytes
+from ..causal_conv3d.cases import flops as flops
 from ..inputs import Draw, elements
 from .reference import output_size
 
@@ -83,15 +85,3 @@ def make_inputs(
     weight = draw.normal(*case.weight_shape, std=fan_in**-0.5)
     bias = draw.normal(case.out_channels) if case.bias else None
     return x, weight, bias, case.scale
-
-
-def flops(case: Case, backward: bool = False) -> int:
-    """Operations of the convolution of the enlarged video; the backward is twice as many."""
-    forward = 2 * elements(case.y_shape) * elements(case.weight_shape[1:])
-    return 2 * forward if backward else forward
-
-
-def bytes(case: Case, itemsize: int = 2, backward: bool = False) -> int:
-    """Least traffic: every input read once, every output written once."""
-    x, weight, y = elements(case.x_shape), elements(case.weight_shape), elements(case.y_shape)
-    return itemsize * (2 * x + 2 * weight + y if backward else x + weight + y)

@@ -254,7 +254,7 @@ class AutoEncoder2D(
         """
         posterior = self.encode_posterior(x)
         z = posterior.sample(generator, "cpu") if sample_posterior else posterior.mode()
-        return _unfold(self.scale_factor * (z - self.shift_factor), like=x)
+        return _unfold(self._scaled(z), like=x)
 
     def decode(self, z: Tensor) -> Tensor:
         """Decode scaled latents to frames.
@@ -269,7 +269,7 @@ class AutoEncoder2D(
             ValueError: z has other dimensions or channels.
         """
         folded = _fold(z, self.config.z_channels, "decode")
-        return _unfold(self.decoder(folded / self.scale_factor + self.shift_factor), like=z)
+        return _unfold(self.decoder(self._unscaled(folded)), like=z)
 
     def forward(
         self, x: Tensor, sample_posterior: bool = True, generator: torch.Generator | None = None
@@ -289,7 +289,7 @@ class AutoEncoder2D(
         """
         posterior = self.encode_posterior(x)
         z = posterior.sample(generator, "cpu") if sample_posterior else posterior.mode()
-        z = _unfold(self.scale_factor * (z - self.shift_factor), like=x)
+        z = _unfold(self._scaled(z), like=x)
         return self.decode(z), posterior, z
 
 

@@ -134,7 +134,7 @@ class HunyuanVAE(CheckpointMixin[HunyuanVAEConfig], LatentSpaceMixin[HunyuanVAEC
             ValueError: z has other dimensions or channels.
         """
         _check_video(z, self.config.latent_channels, "decode")
-        z = z / self.scale_factor + self.shift_factor
+        z = self._unscaled(z)
         if self.use_temporal_tiling and z.shape[2] > self.decode_time_tile.window:
             return tile_in_time(z, self._decode_space, self.decode_time_tile, causal=True)
         return self._decode_space(z)
@@ -161,7 +161,7 @@ class HunyuanVAE(CheckpointMixin[HunyuanVAEConfig], LatentSpaceMixin[HunyuanVAEC
 
     def _scale(self, z: Tensor) -> Tensor:
         """The latent as the diffusion model sees it."""
-        return self.scale_factor * (z - self.shift_factor)
+        return self._scaled(z)
 
     def _encode_space(self, x: Tensor) -> Tensor:
         """Moments of a run of frames, in spatial tiles where asked for."""
