@@ -117,9 +117,10 @@ void run_case(const Case& c, bool channels_last, Isa isa) {
   std::vector<float> mean(at(c.batch * c.groups)), rstd(mean), dweight(at(c.channels), poison),
       dbias(dweight);
 
-  osf::GroupNormSiluParams forward{x.data(),    y.data(), weight.data(), bias.data(), mean.data(),
-                                   rstd.data(), c.batch,  c.channels,    c.spatial,   c.groups,
-                                   1e-6,        c.silu,   channels_last, kDType,      kDType};
+  osf::GroupNormSiluParams forward{x.data(),    y.data(),      weight.data(), bias.data(),
+                                   mean.data(), rstd.data(),   nullptr,       c.batch,
+                                   c.channels,  c.spatial,     c.groups,      1e-6,
+                                   c.silu,      channels_last, kDType,        kDType};
   osf::group_norm_silu_cpu(forward, isa);
   osf::GroupNormSiluBackwardParams params{
       grad.data(), x.data(),       weight.data(), bias.data(), mean.data(), rstd.data(),
