@@ -31,9 +31,11 @@ bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 #else
 bool has_avx2() { return false; }
 bool has_avx512() { return false; }
+bool has_avx512_bf16() { return false; }
 #endif
 
 #if defined(__x86_64__) && defined(__linux__)
@@ -45,7 +47,7 @@ bool tiles_granted() {
 }
 bool find_amx() {
   unsigned a = 0, b = 0, c = 0, d = 0;
-  if (!has_avx512() || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
+  if (!has_avx512_bf16() || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
   constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24;
   if ((d & kAmxBf16) == 0 || (d & kAmxTile) == 0) return false;
   return tiles_granted();
@@ -63,6 +65,7 @@ const IsaEntry kIsas[] = {
     {Isa::kScalar, "scalar", [] { return true; }},
     {Isa::kAvx2, "avx2", has_avx2},
     {Isa::kAvx512, "avx512", has_avx512},
+    {Isa::kAvx512Bf16, "avx512_bf16", has_avx512_bf16},
     {Isa::kAmx, "amx", has_amx},
 };
 
@@ -92,7 +95,7 @@ Isa selected_isa() {
           ": this processor does not have it; the best it has is ", isa_name(best));
     return candidate.isa;
   }
-  check(false, "OPENSORA_FAST_CPU_ISA=", forced, ": not one of scalar, avx2, avx512, amx");
+  check(false, "OPENSORA_FAST_CPU_ISA=", forced, ": not one of scalar, avx2, avx512, avx512_bf16, amx");
   return best;
 }
 

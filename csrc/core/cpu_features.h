@@ -1,6 +1,7 @@
 // Which instruction set the CPU kernels use: the best the processor has, or the one that the
-// environment variable OPENSORA_FAST_CPU_ISA forces (scalar, avx2, avx512 or amx). Each includes
-// those before it; amx stands for AVX-512 and the bfloat16 matrix tiles.
+// environment variable OPENSORA_FAST_CPU_ISA forces (scalar, avx2, avx512, avx512_bf16 or amx).
+// Each includes those before it; avx512_bf16 adds products of bfloat16 pairs, amx bfloat16 matrix
+// tiles.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +10,7 @@
 
 namespace osf {
 
-enum class Isa { kScalar = 0, kAvx2 = 1, kAvx512 = 2, kAmx = 3 };
+enum class Isa { kScalar = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Bf16 = 3, kAmx = 4 };
 
 const char* isa_name(Isa isa);
 

@@ -134,7 +134,7 @@ void expect_same_again(const Call& call, const Guarded<T>& out, const std::strin
 // Exit status: 0 passed, 1 failed, 2 wrong usage, 77 the processor lacks the instruction set.
 inline int main(int argc, char** argv, void (*test)(Isa)) {
   const std::string name = argc == 2 ? argv[1] : "";
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx}) {
     if (name != isa_name(isa)) continue;
     if (!isa_supported(isa)) {
       std::printf("skipped: this processor does not have %s\n", name.c_str());
@@ -147,7 +147,7 @@ inline int main(int argc, char** argv, void (*test)(Isa)) {
     std::printf("%s: %s\n", name.c_str(), failures == 0 ? "all passed" : "failed");
     return failures == 0 ? 0 : 1;
   }
-  std::printf("usage: %s scalar|avx2|avx512|amx\n", argv[0]);
+  std::printf("usage: %s scalar|avx2|avx512|avx512_bf16|amx\n", argv[0]);
   return 2;
 }
 

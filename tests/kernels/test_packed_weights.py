@@ -102,7 +102,7 @@ def test_packed_weights_go_with_the_weight(x):
     assert len(conv3d._cache) == before - 1
 
 
-@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512", "amx"])
+@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512", "avx512_bf16", "amx"])
 def test_a_forced_instruction_set(isa):
     if isa not in native.extension().cpu_isas():
         pytest.skip(f"this processor does not have {isa}")

@@ -9,7 +9,7 @@
 // A plan says which algorithm serves a convolution; its weights are packed once and used many
 // times. Relative L2 error against exact arithmetic, float32: direct, narrow, upsampling and tiles
 // 5e-7, Winograd 2 x 2 7e-7, Winograd 4 x 4 3e-6. bfloat16: the rounding of the result, and, on
-// tiles, of the activated input.
+// tiles, of the activated input, in half-precision Winograd of transformed input and weights.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +29,7 @@ enum class Algorithm : std::int32_t {
   kTiles = 4,          // sum over taps on bfloat16 matrix tiles
   kTilesUpsample = 5,  // the same with every output phase's taps summed beforehand
   kNarrow = 6,         // few outputs: taps are columns of one product; stride 1
+  kWinogradHalf = 7,   // kWinograd2 with products of bfloat16
 };
 
 const char* algorithm_name(Algorithm algorithm);

@@ -6,6 +6,7 @@
 #include "core/memory.h"
 #include "core/parallel.h"
 #include "core/scratch.h"
+#include "cpu/conv3d/half.h"
 #include "cpu/conv3d/layout.h"
 #include "cpu/conv3d/tiles.h"
 
@@ -28,6 +29,7 @@ void run(const Params& p) {
   advise_huge_pages(p.y, p.batch * p.out_size[0] * p.out_size[1] * p.out_size[2] *
                              p.geometry.out_channels * bytes_of(p.geometry.dtype));
   if (on_tiles) return run_tiles(p);
+  if (p.plan.algorithm == Algorithm::kWinogradHalf) return run_half(p);
   run_on(p.plan.isa, kTable, p, "conv3d");
 }
 

@@ -18,16 +18,32 @@ inline constexpr std::int64_t kPlaneGap = 16;
 enum class Into { kSet, kAdd, kSetBoth, kAddSubtract, kSubtract };
 
 // A is `segments` matrices side by side (pointers a[s], row stride lda, `depth` columns each), B
-// the panel below them: segments * depth rows of kVectors vectors.
-struct Product {
-  const float* const* a;
+// the panel below them: segments * depth rows of kVectors vectors. In bfloat16 two rows of B lie
+// side by side, value by value, and the depth is even.
+template <class E>
+struct ProductOf {
+  const E* const* a;
   std::int64_t segments;
   std::int64_t lda;
-  const float* b;
+  const E* b;
   std::int64_t depth;
   float* c;
   float* d;
   std::int64_t ldc;
+};
+using Product = ProductOf<float>;
+
+// What a step of a product over E takes: a vector of kDepth rows of B, kDepth values of A.
+template <class E>
+struct Step;
+
+template <>
+struct Step<float> {
+  static constexpr std::int64_t kDepth = 1;
+  V value;
+  static Step load(const float* b) { return {V::load(b)}; }
+  static Step broadcast(const float* a) { return {V::set1(*a)}; }
+  static V multiply_add(Step a, Step b, V sum) { return fma(a.value, b.value, sum); }
 };
 
 template <Into kInto>
@@ -40,27 +56,30 @@ inline void put(V value, float* c, float* d) {
   }
 }
 
-template <int kTileRowCount, int kVectors, Into kInto>
-inline void micro_tile(const Product& p, std::int64_t row) {
+template <int kTileRowCount, int kVectors, Into kInto, class E>
+inline void micro_tile(const ProductOf<E>& p, std::int64_t row) {
+  using S = Step<E>;
   V sum[kTileRowCount][kVectors];
 #pragma GCC unroll 14
   for (int r = 0; r < kTileRowCount; ++r) {
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) sum[r][v] = V::set1(0.0f);
   }
-  const float* b = p.b;
+  const E* b = p.b;
   for (std::int64_t s = 0; s < p.segments; ++s) {
-    const float* const a = p.a[s] + row * p.lda;
+    const E* const a = p.a[s] + row * p.lda;
 #pragma GCC unroll 2
-    for (std::int64_t k = 0; k < p.depth; ++k, b += kVectors * W) {
-      V column[kVectors];
+    for (std::int64_t k = 0; k < p.depth; k += S::kDepth, b += kVectors * W * S::kDepth) {
+      S column[kVectors];
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) column[v] = V::load(b + v * W);
+      for (int v = 0; v < kVectors; ++v) column[v] = S::load(b + v * W * S::kDepth);
 #pragma GCC unroll 14
       for (int r = 0; r < kTileRowCount; ++r) {
-        const V value = V::set1(a[r * p.lda + k]);
+        const S value = S::broadcast(a + r * p.lda + k);
 #pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) sum[r][v] = fma(value, column[v], sum[r][v]);
+        for (int v = 0; v < kVectors; ++v) {
+          sum[r][v] = S::multiply_add(value, column[v], sum[r][v]);
+        }
       }
     }
   }
@@ -74,8 +93,8 @@ inline void micro_tile(const Product& p, std::int64_t row) {
   }
 }
 
-template <int kMostRows, int kVectors, Into kInto>
-inline void some_rows(const Product& p, std::int64_t row, std::int64_t rows) {
+template <int kMostRows, int kVectors, Into kInto, class E>
+inline void some_rows(const ProductOf<E>& p, std::int64_t row, std::int64_t rows) {
   if constexpr (kMostRows > 0) {
     if (rows == kMostRows) {
       micro_tile<kMostRows, kVectors, kInto>(p, row);
@@ -87,8 +106,8 @@ inline void some_rows(const Product& p, std::int64_t row, std::int64_t rows) {
 
 // The product for `rows` rows of A, in micro-tiles of nearly the same height: a low one would waste
 // the loads of B.
-template <int kVectors, Into kInto>
-inline void multiply(const Product& p, std::int64_t rows) {
+template <int kVectors, Into kInto, class E = float>
+inline void multiply(const ProductOf<E>& p, std::int64_t rows) {
   const std::int64_t height = ceil_div(rows, ceil_div(rows, kRows));
   for (std::int64_t row = 0; row < rows; row += height) {
     some_rows<kRows, kVectors, kInto>(p, row, std::min(height, rows - row));

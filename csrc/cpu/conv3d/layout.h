@@ -15,6 +15,7 @@ inline std::int64_t vector_width(Isa isa) {
     case Isa::kAvx2:
       return 8;
     case Isa::kAvx512:
+    case Isa::kAvx512Bf16:
     case Isa::kAmx:
       return 16;
   }
@@ -45,10 +46,13 @@ inline bool upsamples(const Geometry& g) {
 }
 
 // Planes of a Winograd transform F(m x m, 3 x 3) in space, and of F(2, 3) in time: none for a
-// kernel that is one frame deep. The fourth of time, (first - middle + last) / 2, is not stored: it
-// is first + last - the second, and a quarter of the memory.
+// kernel that is one frame deep. In float32 the third of time, (first - middle + last) / 2, is not
+// stored: it is first + last - the second, and a quarter of the memory.
 inline std::int64_t winograd_planes(std::int64_t m) { return (m + 2) * (m + 2); }
-inline std::int64_t winograd_time_planes(const Geometry& g) { return g.kernel[0] == 3 ? 3 : 1; }
+inline std::int64_t winograd_time_planes(const Geometry& g, bool half) {
+  if (g.kernel[0] != 3) return 1;
+  return half ? 4 : 3;
+}
 inline std::int64_t winograd_size(Algorithm algorithm) {
   return algorithm == Algorithm::kWinograd4 ? 4 : 2;
 }

@@ -1,7 +1,8 @@
 // Weights in the order in which the kernels read them. Sums are taken in double and rounded once.
 //
 // kDirect       [panel][tap][c][column]
-// kWinograd*    [plane][panel][time plane][c][column]
+// kWinograd2/4  [plane][panel][time plane][c][column]
+// kWinogradHalf [plane][panel][time plane][c / 2][column][c % 2], bfloat16
 // kUpsample     [panel][set][c][column]
 // kNarrow       [panel][c][column], columns [tap][o]
 // kTiles*       [phase][panel][c / 32][tap][part][column / 16][c / 2 % 16][column % 16][c % 2],
@@ -56,8 +57,6 @@ void apply(const double (&matrix)[kRows][3], const Columns* in, std::int64_t ste
 }
 
 constexpr double kFilter2[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
-// F(2, 3) in time, without the third row: see winograd_time_planes.
-constexpr double kTimeFilter[3][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0, 0, 1}};
 
 constexpr double kA = kPointA, kB = kPointB;
 constexpr double kNormA = 2 * kA * kA * (kA * kA - kB * kB);
@@ -101,15 +100,31 @@ void pack_narrow(const Source& source, const Geometry& g, Isa isa, float* packed
   });
 }
 
-template <int kSize>
-void pack_winograd(const Source& source, Isa isa, const double (&filter)[kSize][3], float* packed) {
+// One input channel in a panel of a product over float, or over bfloat16.
+void write_row(const double* columns, std::int64_t width, std::int64_t c, float* panel) {
+  write(columns, width, panel + c * width);
+}
+
+void write_row(const double* columns, std::int64_t width, std::int64_t c, BFloat16* panel) {
+  BFloat16* const row = panel + c / 2 * 2 * width + c % 2;
+  for (std::int64_t j = 0; j < width; ++j) {
+    row[2 * j] = to_bfloat16(static_cast<float>(columns[j]));
+  }
+}
+
+template <int kSize, class E>
+void pack_winograd(const Source& source, Isa isa, const double (&filter)[kSize][3], E* packed) {
+  constexpr bool kHalf = sizeof(E) == sizeof(BFloat16);
   const std::int64_t width = panel_width(source.out_channels, isa);
   const std::int64_t panels = num_panels(source.out_channels, isa);
-  const std::int64_t depth = source.taps / 9, time_planes = depth == 3 ? 3 : 1;
+  const std::int64_t depth = source.taps / 9;
+  // All rows of F(2, 3), or all but the third: see winograd_time_planes.
+  const std::int64_t time_planes = depth != 3 ? 1 : kHalf ? 4 : 3;
+  const std::int64_t rows_of_b = kHalf ? ceil_div(source.channels, 2) * 2 : source.channels;
   constexpr std::int64_t kPlanes = kSize * kSize;
   parallel_for(panels * source.channels, kPlanes * time_planes * width, [&](std::int64_t i) {
     const std::int64_t panel = i / source.channels, c = i % source.channels;
-    std::vector<double> buffer((27 + 3 * 3 * kSize + (3 + 3) * kPlanes) * kMaxColumns);
+    std::vector<double> buffer((27 + 3 * 3 * kSize + (3 + 4) * kPlanes) * kMaxColumns);
     Columns* const taps = reinterpret_cast<Columns*>(buffer.data());
     Columns* const rows = taps + 27;
     Columns* const planes = rows + 3 * 3 * kSize;
@@ -127,14 +142,17 @@ void pack_winograd(const Source& source, Isa isa, const double (&filter)[kSize][
     }
     if (depth == 3) {
       for (std::int64_t p = 0; p < kPlanes; ++p) {
-        apply(kTimeFilter, planes + p, kPlanes, timed + p, kPlanes, width);
+        apply(kFilter2, planes + p, kPlanes, timed + p, kPlanes, width);
       }
     }
     const Columns* const result = depth == 3 ? timed : planes;
+    const double zeros[kMaxColumns] = {};
     for (std::int64_t p = 0; p < kPlanes; ++p) {
       for (std::int64_t t = 0; t < time_planes; ++t) {
-        write(result[t * kPlanes + p], width,
-              packed + (((p * panels + panel) * time_planes + t) * source.channels + c) * width);
+        const std::int64_t row = time_planes == 3 && t == 2 ? 3 : t;
+        E* const out = packed + ((p * panels + panel) * time_planes + t) * rows_of_b * width;
+        write_row(result[row * kPlanes + p], width, c, out);
+        if (c + 1 == source.channels && c + 1 < rows_of_b) write_row(zeros, width, c + 1, out);
       }
     }
   });
@@ -238,6 +256,8 @@ void pack(const Geometry& g, const Plan& plan, const float* weight, void* packed
       return pack_winograd(source, plan.isa, kFilter2, floats);
     case Algorithm::kWinograd4:
       return pack_winograd(source, plan.isa, kFilter4, floats);
+    case Algorithm::kWinogradHalf:
+      return pack_winograd(source, plan.isa, kFilter2, static_cast<BFloat16*>(packed));
     case Algorithm::kUpsample:
       return pack_upsample(source, g.scale[0] == 2, plan.isa, floats);
     case Algorithm::kNarrow:

@@ -73,7 +73,9 @@ struct Transform<4> {
   }
 };
 
-template <int m, class T>
+// Products in E: in bfloat16 the transformed input is rounded once, behind the transform in time,
+// and all four time planes of the weights are packed.
+template <int m, class T, class E = float>
 class Winograd {
  public:
   explicit Winograd(const Params& params) : p(params), g(params.geometry) {
@@ -85,13 +87,14 @@ class Winograd {
     tile_rows = std::clamp<std::int64_t>(most_tiles / tile_columns, 1, all_rows);
     blocks = ceil_div(all_rows, tile_rows);
     channels = ceil_div(g.channels, W) * W;
+    depth = ceil_div(g.channels, Step<E>::kDepth) * Step<E>::kDepth;
     panel = panel_width(g.out_channels, p.plan.isa);
     panels = num_panels(g.out_channels, p.plan.isa);
     const std::int64_t tiles = tile_rows * tile_columns;
     in_plane = tiles * channels + kPlaneGap;
     out_plane = tiles * panel * panels + kPlaneGap;
     strip_columns = tile_columns * m + 2;
-    const std::int64_t row_bytes = 4 * channels * static_cast<std::int64_t>(sizeof(float));
+    const std::int64_t row_bytes = 4 * channels * static_cast<std::int64_t>(sizeof(E));
     // The timed planes of so many tiles take half of a core's cache, and all weights pass them.
     timed_rows = std::clamp<std::int64_t>(l2_cache_bytes() / 2 / row_bytes / kRows * kRows,
                                           2 * kRows, std::max<std::int64_t>(tiles, 2 * kRows));
@@ -100,19 +103,20 @@ class Winograd {
   void run() {
     const std::int64_t ring = timed ? 4 : 1, frames = timed ? 2 : 1;
     const std::int64_t strip_size = (tile_rows * m + 2) * strip_columns * kWinogradChannels;
-    const std::int64_t timed_size = timed ? 4 * (timed_rows * channels + kPlaneGap) : 0;
-    const std::int64_t third_size = timed ? g.channels * panel : 0;
+    const std::int64_t made = timed ? 4 : kHalf ? 1 : 0;  // planes that products read, if not V
+    const std::int64_t timed_size = made * (timed_rows * channels + kPlaneGap);
+    const std::int64_t third_size = timed && !kHalf ? depth * panel : 0;
     const std::int64_t threads = team_size();
     Scratch scratch(Scratch::room<float>(ring * kPlanes * in_plane) +
                     Scratch::room<float>(frames * kPlanes * out_plane) +
                     static_cast<std::size_t>(threads) *
-                        (Scratch::room<float>(strip_size) + Scratch::room<float>(timed_size) +
+                        (Scratch::room<float>(strip_size) + Scratch::room<E>(timed_size) +
                          Scratch::room<float>(third_size)));
     transformed = scratch.take<float>(ring * kPlanes * in_plane);
     products = scratch.take<float>(frames * kPlanes * out_plane);
     for (std::int64_t i = 0; i < threads; ++i) {
       strips.push_back(scratch.take<float>(strip_size));
-      timed_planes.push_back(scratch.take<float>(timed_size));
+      timed_planes.push_back(scratch.take<E>(timed_size));
       third_planes.push_back(scratch.take<float>(third_size));
     }
     parallel_team([&] {
@@ -125,6 +129,7 @@ class Winograd {
  private:
   static constexpr std::int64_t kSize = m + 2;
   static constexpr std::int64_t kPlanes = kSize * kSize;
+  static constexpr bool kHalf = std::is_same_v<E, BFloat16>;
 
   // The rows of tiles of one block, and its first.
   struct Rows {
@@ -143,16 +148,16 @@ class Winograd {
         transform(sample, t + unit / slices, unit % slices * kWinogradChannels, rows);
       });
       const std::int64_t tiles = rows.count * tile_columns;
-      const std::int64_t parts = timed && t > 0 ? ceil_div(tiles, timed_rows) : 1;
+      const std::int64_t parts = ceil_div(tiles, timed_rows);
       with_panel(g.out_channels, p.plan.isa, [&](auto vectors) {
         constexpr int kVectors = decltype(vectors)::value;
         team_for(kPlanes * parts, [&](std::int64_t unit) {
+          const std::int64_t from = unit % parts * timed_rows;
+          const std::int64_t count = std::min(timed_rows, tiles - from);
           if (!timed || t == 0) {
-            single_frame<kVectors>(unit, tiles);
+            single_frame<kVectors>(unit / parts, from, count);
           } else {
-            const std::int64_t from = unit % parts * timed_rows;
-            frame_pair<kVectors>(unit / parts, t, end - t, from,
-                                 std::min(timed_rows, tiles - from));
+            frame_pair<kVectors>(unit / parts, t, end - t, from, count);
           }
         });
       });
@@ -209,21 +214,30 @@ class Winograd {
     }
   }
 
-  // Packed are the planes of time 0 (the first tap), 1 (half the sum of all) and 2 (the last).
-  const float* weights(std::int64_t plane, std::int64_t n, std::int64_t time_plane) const {
-    const std::int64_t set = (plane * panels + n) * winograd_time_planes(g) + time_plane;
-    return static_cast<const float*>(p.packed) + set * g.channels * panel;
+  // Packed are, of time, the planes 0 (the first tap), 1 (half the sum of all), in bfloat16 also 2
+  // (the same with the middle tap subtracted), and the last tap.
+  const E* weights(std::int64_t plane, std::int64_t n, std::int64_t time_plane) const {
+    const std::int64_t set = (plane * panels + n) * winograd_time_planes(g, kHalf) + time_plane;
+    return static_cast<const E*>(p.packed) + set * depth * panel;
   }
 
   // M of a frame that needs one product: a kernel of one frame, or frame 0.
   template <int kVectors>
-  void single_frame(std::int64_t plane, std::int64_t tiles) const {
-    const float* const a[1] = {slot(0) + plane * in_plane};
+  void single_frame(std::int64_t plane, std::int64_t first, std::int64_t count) const {
+    const float* const in = slot(0) + plane * in_plane + first * channels;
+    const E* a;
+    if constexpr (kHalf) {
+      E* const rounded = timed_planes[static_cast<std::size_t>(team_rank())];
+      for (std::int64_t i = 0; i < count * channels; i += W) V::load(in + i).store(rounded + i);
+      a = rounded;
+    } else {
+      a = in;
+    }
     for (std::int64_t n = 0; n < panels; ++n) {
-      float* const c = products + plane * out_plane + n * panel;
-      multiply<kVectors, Into::kSet>(
-          {a, 1, channels, weights(plane, n, timed ? 1 : 0), g.channels, c, c, panel * panels},
-          tiles);
+      float* const c = products + plane * out_plane + first * panel * panels + n * panel;
+      const E* const w = weights(plane, n, timed ? 1 : 0);
+      multiply<kVectors, Into::kSet>(ProductOf<E>{&a, 1, channels, w, depth, c, c, panel * panels},
+                                     count);
     }
   }
 
@@ -237,7 +251,7 @@ class Winograd {
     const float* const d2 = slot(t) + offset;
     const float* const d3 = slot(t + frames - 1) + offset;
     const std::int64_t step = timed_rows * channels + kPlaneGap;
-    float* const out = timed_planes[static_cast<std::size_t>(team_rank())];
+    E* const out = timed_planes[static_cast<std::size_t>(team_rank())];
     for (std::int64_t i = 0; i < size; i += W) {
       const V a = V::load(d0 + i), b = V::load(d1 + i), c = V::load(d2 + i), d = V::load(d3 + i);
       (a - c).store(out + i);
@@ -245,19 +259,24 @@ class Winograd {
       (c - b).store(out + 2 * step + i);
       (b - d).store(out + 3 * step + i);
     }
-    const float* const planes[4] = {out, out + step, out + 2 * step, out + 3 * step};
+    const E* const planes[4] = {out, out + step, out + 2 * step, out + 3 * step};
     for (std::int64_t n = 0; n < panels; ++n) {
       float* const c = products + plane * out_plane + first * panel * panels + n * panel;
       float* const d = c + kPlanes * out_plane;
-      const float* const w0 = weights(plane, n, 0);
-      const float* const w1 = weights(plane, n, 1);
-      const float* const w3 = weights(plane, n, 2);
-      const auto product = [&](int k, const float* w) {
-        return Product{planes + k, 1, channels, w, g.channels, c, d, panel * panels};
+      const E* const w0 = weights(plane, n, 0);
+      const E* const w1 = weights(plane, n, 1);
+      const E* const w3 = weights(plane, n, kHalf ? 3 : 2);
+      const auto product = [&](int k, const E* w) {
+        return ProductOf<E>{planes + k, 1, channels, w, depth, c, d, panel * panels};
       };
       frames == 2 ? multiply<kVectors, Into::kSetBoth>(product(1, w1), count)
                   : multiply<kVectors, Into::kSet>(product(1, w1), count);
-      const float* const w2 = third_plane(w0, w1, w3);
+      const E* w2;
+      if constexpr (kHalf) {
+        w2 = weights(plane, n, 2);
+      } else {
+        w2 = third_plane(w0, w1, w3);
+      }
       frames == 2 ? multiply<kVectors, Into::kAddSubtract>(product(2, w2), count)
                   : multiply<kVectors, Into::kAdd>(product(2, w2), count);
       multiply<kVectors, Into::kAdd>(product(0, w0), count);
@@ -267,7 +286,7 @@ class Winograd {
 
   const float* third_plane(const float* w0, const float* w1, const float* w3) const {
     float* const out = third_planes[static_cast<std::size_t>(team_rank())];
-    for (std::int64_t i = 0; i < g.channels * panel; i += W) {
+    for (std::int64_t i = 0; i < depth * panel; i += W) {
       (V::load(w0 + i) + V::load(w3 + i) - V::load(w1 + i)).store(out + i);
     }
     return out;
@@ -325,11 +344,12 @@ class Winograd {
   const Params& p;
   const Geometry& g;
   bool timed;
-  std::int64_t tile_columns, tile_rows, blocks, channels, panel, panels;
+  std::int64_t tile_columns, tile_rows, blocks, channels, depth, panel, panels;
   std::int64_t in_plane, out_plane, strip_columns, timed_rows;
   float* transformed = nullptr;
   float* products = nullptr;
-  std::vector<float*> strips, timed_planes, third_planes;
+  std::vector<float*> strips, third_planes;
+  std::vector<E*> timed_planes;
 };
 
 }  // namespace osf::conv3d::OSF_ISA
