@@ -20,7 +20,7 @@ from ..contract import layout_of
 if TYPE_CHECKING:
     from opensora_fast import _C
 
-VERIFIED: Final = "CPU: x86-64 scalar, AVX2, AVX-512 and AMX, 2026-11"
+VERIFIED: Final = "CPU: x86-64 scalar, AVX2, AVX-512, AVX512-BF16 and AMX, 2026-11"
 PADDING_CODES: Final = {"replicate": 0, "zeros": 1, "valid": 2}
 MAX_TAPS: Final = 128
 
