@@ -45,7 +45,8 @@ def plot_speed_ups(runs: Sequence[Run], path: Path) -> bool:
     for row, peer in bars:
         place += 1.0 if row is previous else 2.0
         if row is not previous:
-            labels.append(f"{row.case} {row.dtype}" + ("" if row.direction == "fwd" else " bwd"))
+            direction = "" if row.direction == "fwd" else " bwd"
+            labels.append(f"{row.suite} {row.case} {row.dtype}{direction}")
             places.append(place + (len(row.speed_up) - 1) / 2)
         previous = row
         ratio = row.speed_up[peer]

@@ -8,7 +8,7 @@ import typer
 
 from opensora_fast import __version__
 from opensora_fast.cli import bench, decode, doctor, encode, generate, reconstruct, train
-from opensora_fast.cli.errors import let_termination_clean_up, run
+from opensora_fast.cli.errors import let_interrupts_through, let_termination_clean_up, run
 
 app = typer.Typer(
     name="opensora-fast",
@@ -43,5 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 success; 2 bad input, with one line on stderr that says what was wrong;
         130 after Ctrl-C. An internal error is not caught: its traceback is shown, with status 1.
     """
+    let_interrupts_through()
     let_termination_clean_up()
     return run(app, argv)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -17,9 +18,12 @@ from opensora_fast.mistakes import INTERRUPTED, USAGE_ERROR, one_line, users_mis
 
 TERMINATED = 143
 
+_interrupted = threading.Event()
+
 
 def run(app: typer.Typer, argv: Sequence[str] | None) -> int:
     """Run a Typer application and turn what it raises into an exit status."""
+    _interrupted.clear()
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         return _run(app, argv)
@@ -42,14 +46,40 @@ def _run(app: typer.Typer, argv: Sequence[str] | None) -> int:
         return 0
     except Exception as error:
         sentence = users_mistake(error)
-        if sentence is None:
-            raise
-        print(f"error: {sentence}", file=sys.stderr)
-        return USAGE_ERROR
+        # A library may have made an error of its own out of Ctrl-C.
+        if not _interrupted.is_set():
+            if sentence is None:
+                raise
+            print(f"error: {sentence}", file=sys.stderr)
+            return USAGE_ERROR
+        status = INTERRUPTED
     if status == INTERRUPTED:
         print("\ninterrupted: no partial file was left", file=sys.stderr)
     # Typer turns Ctrl-C and typer.Exit into a number itself, depending on its version.
     return status if isinstance(status, int) else 0
+
+
+def let_interrupts_through() -> None:
+    """Remember Ctrl-C, and let it stop the program also where Python would drop it."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        _interrupted.set()
+        raise KeyboardInterrupt
+
+    def report(unraisable: sys.UnraisableHookArgs) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            # Raised within a finaliser, where nothing can be raised: once more, outside.
+            _thread.interrupt_main()
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    # A background job that ignores Ctrl-C goes on ignoring it.
+    if (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):
+        signal.signal(signal.SIGINT, stop)
+        sys.unraisablehook = report
 
 
 def let_termination_clean_up() -> None:
