@@ -95,7 +95,8 @@ Isa selected_isa() {
           ": this processor does not have it; the best it has is ", isa_name(best));
     return candidate.isa;
   }
-  check(false, "OPENSORA_FAST_CPU_ISA=", forced, ": not one of scalar, avx2, avx512, avx512_bf16, amx");
+  check(false, "OPENSORA_FAST_CPU_ISA=", forced,
+        ": not one of scalar, avx2, avx512, avx512_bf16, amx");
   return best;
 }
 

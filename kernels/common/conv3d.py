@@ -139,8 +139,9 @@ def _conv(
     from opensora_fast import _C
 
     out_channels, channels, *kernel = weight_shape
+    depth, height, width = kernel
     padding = PADDING_CODES[pad_mode]
-    return _C.Conv3d(channels, out_channels, kernel, stride, scale, padding, dtype)
+    return _C.Conv3d(channels, out_channels, (depth, height, width), stride, scale, padding, dtype)
 
 
 def _packed(conv: _C.Conv3d, weight: Tensor, key: _Key) -> Tensor:
