@@ -14,10 +14,7 @@ template <class T>
 class Direct {
  public:
   explicit Direct(const Params& params) : p(params), g(params.geometry) {
-    const bool padded = g.padding != Padding::kValid;
-    front[0] = padded ? g.kernel[0] - 1 : 0;
-    front[1] = padded ? g.kernel[1] / 2 : 0;
-    front[2] = padded ? g.kernel[2] / 2 : 0;
+    for (int axis = 0; axis < 3; ++axis) front[axis] = front_padding(g, axis);
     columns = (p.out_size[2] - 1) * g.stride[2] + g.kernel[2];
     // Without padding, activation and conversion the strip is x itself.
     in_place = std::is_same_v<T, float> && p.mean == nullptr && front[0] == 0 && front[1] == 0 &&

@@ -5,6 +5,7 @@
 
 #include "cpu/conv3d/conv3d.h"
 #include "cpu/dispatch.h"
+#include "simd/tiles.h"
 
 namespace osf::conv3d {
 
@@ -38,6 +39,12 @@ inline std::int64_t num_panels(std::int64_t out_channels, Isa isa) {
 
 inline std::int64_t num_taps(const Geometry& g) { return g.kernel[0] * g.kernel[1] * g.kernel[2]; }
 
+// Frames, rows or columns that the padding puts in front.
+inline std::int64_t front_padding(const Geometry& g, int axis) {
+  if (g.padding == Padding::kValid) return 0;
+  return axis == 0 ? g.kernel[0] - 1 : g.kernel[axis] / 2;
+}
+
 // Columns of the product when every tap of every output is one.
 inline std::int64_t narrow_columns(const Geometry& g) { return num_taps(g) * g.out_channels; }
 
@@ -66,9 +73,7 @@ inline constexpr double kPointB = 3.0 / 2.0;
 // before, value, difference to the one after), the three taps of an axis that stays.
 inline constexpr std::int64_t kUpsampleSets = 27;
 
-// Matrix tiles: 16 rows of 32 bfloat16; two by two of them are accumulated at once.
-inline constexpr std::int64_t kTileRows = 16;
-inline constexpr std::int64_t kTileDepth = 32;
+// Columns of a panel on matrix tiles: two by two tiles are accumulated at once.
 inline constexpr std::int64_t kTilePanel = 32;
 
 // Numbers that bfloat16 does not hold are kept in parts, each the rounding of what those before it

@@ -13,10 +13,7 @@ template <class T>
 class Narrow {
  public:
   explicit Narrow(const Params& params) : p(params), g(params.geometry) {
-    const bool padded = g.padding != Padding::kValid;
-    front[0] = padded ? g.kernel[0] - 1 : 0;
-    front[1] = padded ? g.kernel[1] / 2 : 0;
-    front[2] = padded ? g.kernel[2] / 2 : 0;
+    for (int axis = 0; axis < 3; ++axis) front[axis] = front_padding(g, axis);
     columns = p.out_size[2] + g.kernel[2] - 1;
     channels = ceil_div(g.channels, W) * W;
     panel = panel_width(narrow_columns(g), p.plan.isa);

@@ -113,13 +113,14 @@ void write_row(const double* columns, std::int64_t width, std::int64_t c, BFloat
 }
 
 template <int kSize, class E>
-void pack_winograd(const Source& source, Isa isa, const double (&filter)[kSize][3], E* packed) {
+void pack_winograd(const Source& source, const Geometry& g, Isa isa,
+                   const double (&filter)[kSize][3], E* packed) {
   constexpr bool kHalf = sizeof(E) == sizeof(BFloat16);
   const std::int64_t width = panel_width(source.out_channels, isa);
   const std::int64_t panels = num_panels(source.out_channels, isa);
   const std::int64_t depth = source.taps / 9;
-  // All rows of F(2, 3), or all but the third: see winograd_time_planes.
-  const std::int64_t time_planes = depth != 3 ? 1 : kHalf ? 4 : 3;
+  // All rows of F(2, 3), or all but the third.
+  const std::int64_t time_planes = winograd_time_planes(g, kHalf);
   const std::int64_t rows_of_b = kHalf ? ceil_div(source.channels, 2) * 2 : source.channels;
   constexpr std::int64_t kPlanes = kSize * kSize;
   parallel_for(panels * source.channels, kPlanes * time_planes * width, [&](std::int64_t i) {
@@ -253,11 +254,11 @@ void pack(const Geometry& g, const Plan& plan, const float* weight, void* packed
     case Algorithm::kDirect:
       return pack_direct(source, plan.isa, floats);
     case Algorithm::kWinograd2:
-      return pack_winograd(source, plan.isa, kFilter2, floats);
+      return pack_winograd(source, g, plan.isa, kFilter2, floats);
     case Algorithm::kWinograd4:
-      return pack_winograd(source, plan.isa, kFilter4, floats);
+      return pack_winograd(source, g, plan.isa, kFilter4, floats);
     case Algorithm::kWinogradHalf:
-      return pack_winograd(source, plan.isa, kFilter2, static_cast<BFloat16*>(packed));
+      return pack_winograd(source, g, plan.isa, kFilter2, static_cast<BFloat16*>(packed));
     case Algorithm::kUpsample:
       return pack_upsample(source, g.scale[0] == 2, plan.isa, floats);
     case Algorithm::kNarrow:

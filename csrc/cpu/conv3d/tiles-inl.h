@@ -20,15 +20,9 @@ inline constexpr std::int64_t kPatchBytes = 640 << 10;    // of input that a uni
 inline constexpr std::int64_t kWeightsBytes = 896 << 10;  // of packed weights
 inline constexpr std::int64_t kFillRows = 8;
 inline constexpr std::int64_t kMaxTaps = 128;
-inline constexpr std::int64_t kTileValues = kTileRows * kTileDepth;
 
-struct alignas(64) TileConfig {
-  std::uint8_t palette = 1;
-  std::uint8_t start_row = 0;
-  std::uint8_t reserved[14] = {};
-  std::uint16_t column_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
+using osf::amx::load_columns;
+using osf::amx::multiply_add;
 
 // What a block is summed over. The parts of the input lie `input_part` values apart, those of a
 // tap's weights follow each other.
@@ -43,56 +37,30 @@ struct Block {
   const BFloat16* weights;
 };
 
-inline void load_weights(const BFloat16* weights) {
-  _tile_loadd(6, weights, 64);
-  _tile_loadd(7, weights + kTileValues, 64);
-}
-
-inline void multiply_add() {
-  _tile_dpbf16ps(0, 4, 6);
-  _tile_dpbf16ps(1, 4, 7);
-  _tile_dpbf16ps(2, 5, 6);
-  _tile_dpbf16ps(3, 5, 7);
-}
-
 // sums [32][32] = sum over slabs and taps of two tiles of positions, from `first` and `second`
 // values on, times two of outputs.
 template <int kInputParts, int kWeightParts>
 void multiply_block(const Block& block, std::int64_t first, std::int64_t second, float* sums) {
   const std::int64_t row_bytes = block.row_step * static_cast<std::int64_t>(sizeof(BFloat16));
   const BFloat16* weights = block.weights;
-  const auto load_input = [&](const BFloat16* a) {
+  const auto load_rows = [&](const BFloat16* a) {
     _tile_loadd(4, a + first, row_bytes);
     _tile_loadd(5, a + second, row_bytes);
   };
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
+  osf::amx::zero_sums();
   for (std::int64_t slab = 0; slab < block.num_slabs; ++slab) {
     weights += block.skipped * kWeightParts * 2 * kTileValues;
     for (std::int64_t tap = 0; tap < block.num_taps; ++tap) {
       const BFloat16* const a = block.taps[tap] + slab * block.slab_size;
-      load_weights(weights);
       if constexpr (kInputParts == 3) {
-        // The smallest first, and what is loaded serves twice where it can.
-        load_input(a + 2 * block.input_part);
-        multiply_add();
-        load_input(a);
-        multiply_add();
-        load_input(a + block.input_part);
-        multiply_add();
-        load_weights(weights + 2 * kTileValues);
-        multiply_add();
-        load_input(a);
-        multiply_add();
-        load_weights(weights + 4 * kTileValues);
-        multiply_add();
+        osf::amx::multiply_add_parts(
+            weights, [&](std::int64_t part) { load_rows(a + part * block.input_part); });
       } else {
-        load_input(a);
+        load_columns(weights);
+        load_rows(a);
         multiply_add();
         if constexpr (kWeightParts == 2) {
-          load_weights(weights + 2 * kTileValues);
+          load_columns(weights + 2 * kTileValues);
           multiply_add();
         }
       }
@@ -110,12 +78,8 @@ template <class T>
 class Tiles {
  public:
   explicit Tiles(const Params& params) : p(params), g(params.geometry), phases(phases_of(g)) {
-    const bool padded = g.padding != Padding::kValid;
-    for (int axis = 1; axis < 3; ++axis) {
-      front[axis] = padded ? g.kernel[axis] / 2 : 0;
-      plane[axis] = p.size[axis] + 2 * front[axis];
-    }
-    front[0] = padded ? g.kernel[0] - 1 : 0;
+    for (int axis = 0; axis < 3; ++axis) front[axis] = front_padding(g, axis);
+    for (int axis = 1; axis < 3; ++axis) plane[axis] = p.size[axis] + 2 * front[axis];
     frames = p.plan.algorithm == Algorithm::kTilesUpsample ? p.size[0] : p.out_size[0];
     rows = p.plan.algorithm == Algorithm::kTilesUpsample ? p.size[1] : p.out_size[1];
     columns = p.plan.algorithm == Algorithm::kTilesUpsample ? p.size[2] : p.out_size[2];
@@ -271,8 +235,7 @@ class Tiles {
     std::int64_t num_taps = phases.total_taps();
     const std::int64_t skipped = skip_zeros(&taps, num_taps);
     num_taps -= skipped;
-    const TileConfig config;
-    _tile_loadconfig(&config);
+    const osf::amx::TileRegisters registers;
     alignas(64) float sums[2 * kTileRows * kTilePanel];
     const std::int64_t end = std::min(first + patch, num_tiles);
     const std::int64_t end_panel = std::min(first_panel + group, panels);
@@ -301,7 +264,6 @@ class Tiles {
         }
       }
     }
-    _tile_release();
   }
 
   // Frames of zeros come first: their taps are dropped from the list, and jumped over in the

@@ -14,13 +14,10 @@
 #if OSF_X86
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,amx-tile,amx-bf16")
-#include "simd/vec_avx512.h"
+#include "simd/vec_amx.h"
 #define OSF_ISA avx512
 #include "simd/silu-inl.h"
 #undef OSF_ISA
-namespace osf::amx {
-using osf::avx512::V;
-}  // namespace osf::amx
 #define OSF_ISA amx
 #include "cpu/conv3d/activate-inl.h"
 //

@@ -17,6 +17,13 @@ inline constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) {
   return ceil_div(a, b) * b;
 }
 
+// The channels of a token from `d` on, with zeros past the last of `head_dim`.
+template <class T>
+inline V load_some(const T* token, std::int64_t d, std::int64_t head_dim) {
+  if (d + W <= head_dim) return V::load(token + d);
+  return V::load_n(token + d, std::max<std::int64_t>(head_dim - d, 0), 0.0f);
+}
+
 // How many queries and keys meet at a time, and the distances of the rows they make.
 struct Blocking {
   std::int64_t rows;

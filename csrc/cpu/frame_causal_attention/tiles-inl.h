@@ -13,17 +13,10 @@
 
 namespace osf::frame_causal_attention::OSF_ISA {
 
-inline constexpr std::int64_t kTileRows = 16;
-inline constexpr std::int64_t kSlab = 32;  // terms
-inline constexpr std::int64_t kTileValues = kTileRows * kSlab;
+inline constexpr std::int64_t kSlab = kTileDepth;  // terms
 
-struct alignas(64) TileConfig {
-  std::uint8_t palette = 1;
-  std::uint8_t start_row = 0;
-  std::uint8_t reserved[14] = {};
-  std::uint16_t column_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
+using osf::amx::load_columns;
+using osf::amx::multiply_add;
 
 // A block of rows times a panel of columns.
 struct TileProduct {
@@ -39,18 +32,6 @@ inline void load_rows(const BFloat16* a) {
   _tile_loadd(5, a + kTileValues, 64);
 }
 
-inline void load_columns(const BFloat16* b) {
-  _tile_loadd(6, b, 64);
-  _tile_loadd(7, b + kTileValues, 64);
-}
-
-inline void multiply_add() {
-  _tile_dpbf16ps(0, 4, 6);
-  _tile_dpbf16ps(1, 4, 7);
-  _tile_dpbf16ps(2, 5, 6);
-  _tile_dpbf16ps(3, 5, 7);
-}
-
 // c [32][32] = the product, or += it.
 template <int kParts>
 inline void multiply(const TileProduct& p, bool add) {
@@ -62,30 +43,15 @@ inline void multiply(const TileProduct& p, bool add) {
     _tile_loadd(2, below, step);
     _tile_loadd(3, below + 16, step);
   } else {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    osf::amx::zero_sums();
   }
   const BFloat16 *a = p.a, *b = p.b;
   constexpr std::int64_t kPart = 2 * kTileValues;
   for (std::int64_t s = 0; s < p.slabs; ++s, a += kParts * kPart, b += kParts * kPart) {
-    load_columns(b);
     if constexpr (kParts == 3) {
-      // The smallest first, and what is loaded serves twice where it can.
-      load_rows(a + 2 * kPart);
-      multiply_add();
-      load_rows(a);
-      multiply_add();
-      load_rows(a + kPart);
-      multiply_add();
-      load_columns(b + kPart);
-      multiply_add();
-      load_rows(a);
-      multiply_add();
-      load_columns(b + 2 * kPart);
-      multiply_add();
+      osf::amx::multiply_add_parts(b, [&](std::int64_t part) { load_rows(a + part * kPart); });
     } else {
+      load_columns(b);
       load_rows(a);
       multiply_add();
     }
@@ -104,15 +70,7 @@ class TileProducts {
   static constexpr std::int64_t kPanel = kSlab;
   static constexpr std::int64_t kRowUnit = 2 * kTileRows;
 
-  struct Registers {
-    Registers() {
-      const TileConfig config;
-      _tile_loadconfig(&config);
-    }
-    ~Registers() { _tile_release(); }
-    Registers(const Registers&) = delete;
-    Registers& operator=(const Registers&) = delete;
-  };
+  using Registers = osf::amx::TileRegisters;
 
   TileProducts(const FrameCausalAttentionParams& params, const Blocking& blocking)
       : p(params),
@@ -148,7 +106,7 @@ class TileProducts {
   void load_queries(const T* q, std::int64_t count, const Work<BFloat16>& work) const {
     for (std::int64_t row = 0; row < count; ++row, q += p.q.token_stride) {
       for (std::int64_t d = 0; d < channel_slabs * kSlab; d += W) {
-        put(load_some(q, d), row, d, channel_slabs, work.queries);
+        put(load_some(q, d, p.head_dim), row, d, channel_slabs, work.queries);
       }
     }
   }
@@ -230,7 +188,8 @@ class TileProducts {
     for (std::int64_t slab = 0; slab < channel_slabs; ++slab, panel += kSlabSize) {
       for (std::int64_t j = 0; j < count; ++j) {
         for (std::int64_t d = 0; d < kSlab; d += W) {
-          load_some(k + j * p.k.token_stride, slab * kSlab + d).store(square + j * kSlab + d);
+          load_some(k + j * p.k.token_stride, slab * kSlab + d, p.head_dim)
+              .store(square + j * kSlab + d);
         }
       }
       for (std::int64_t tile = 0; tile < 2; ++tile) {
@@ -253,17 +212,13 @@ class TileProducts {
         const T* const token = v + (first + 2 * pair) * p.v.token_stride;
         for (std::int64_t tile = 0; tile < 2; ++tile) {
           const std::int64_t d = n * kPanel + tile * kTileRows;
-          const V even = 2 * pair < count ? load_some(token, d) : zero;
-          const V odd = 2 * pair + 1 < count ? load_some(token + p.v.token_stride, d) : zero;
+          const V even = 2 * pair < count ? load_some(token, d, p.head_dim) : zero;
+          const V odd =
+              2 * pair + 1 < count ? load_some(token + p.v.token_stride, d, p.head_dim) : zero;
           put_pairs(even, odd, to + tile * kTileValues + pair * kSlab);
         }
       }
     }
-  }
-
-  V load_some(const T* token, std::int64_t d) const {
-    if (d + W <= p.head_dim) return V::load(token + d);
-    return V::load_n(token + d, std::max<std::int64_t>(p.head_dim - d, 0), 0.0f);
   }
 
   const FrameCausalAttentionParams& p;

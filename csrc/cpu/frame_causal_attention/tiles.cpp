@@ -15,10 +15,7 @@
 #if OSF_X86
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,amx-tile,amx-bf16")
-#include "simd/vec_avx512.h"
-namespace osf::amx {
-using osf::avx512::V;
-}  // namespace osf::amx
+#include "simd/vec_amx.h"
 #define OSF_ISA amx
 #include "cpu/frame_causal_attention/blocks-inl.h"
 //

@@ -71,7 +71,7 @@ class VectorProducts {
       for (std::int64_t j = 0; j < count; ++j) {
         const T* const from = v + (first + j) * p.v.token_stride;
         for (std::int64_t d = n * kPanel; d < (n + 1) * kPanel; d += W, to += W) {
-          load_some(from, d).store(to);
+          load_some(from, d, p.head_dim).store(to);
         }
       }
     }
@@ -141,11 +141,6 @@ class VectorProducts {
       add ? gemm::multiply<2, gemm::Into::kAdd>(product, some)
           : gemm::multiply<2, gemm::Into::kSet>(product, some);
     }
-  }
-
-  V load_some(const T* token, std::int64_t d) const {
-    if (d + W <= p.head_dim) return V::load(token + d);
-    return V::load_n(token + d, std::max<std::int64_t>(p.head_dim - d, 0), 0.0f);
   }
 
   const FrameCausalAttentionParams& p;
