@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 
 from opensora_fast.kernels.common import availability
 from opensora_fast.kernels.common.launch import Launch, next_power_of_two, share_tiles
+from opensora_fast.kernels.concat_gelu import launch as concat_gelu
 from opensora_fast.kernels.frame_causal_attention import launch as frame_causal_attention
+from opensora_fast.kernels.gate_residual import launch as gate_residual
+from opensora_fast.kernels.gelu import launch as gelu
 from opensora_fast.kernels.layer_norm_modulate import launch as layer_norm_modulate
+from opensora_fast.kernels.nearest_upsample3d import launch as nearest_upsample3d
 from opensora_fast.kernels.qk_norm_rope import launch as qk_norm_rope
 from opensora_fast.kernels.registry import use_backend
 
@@ -70,6 +74,47 @@ def test_qk_norm_rope_covers_every_row_with_a_tile_that_fits(
     assert config.block_r * config.block_half <= 1024
 
 
+@given(length=SIZES, width=st.integers(0, 2**20), backward=st.booleans())
+def test_gate_residual_covers_every_row_and_column(length: int, width: int, backward: bool) -> None:
+    problem = gate_residual.Problem(batch=3, length=length, width=width, backward=backward)
+    config = gate_residual.pick(problem, 132)
+    assert config.programs_per_item * config.tiles_per_program * config.block_l >= length
+    assert config.column_tiles * config.block_m >= width
+    assert config.block_l * config.block_m <= 16 * 32 * config.num_warps or config.num_warps == 1
+
+
+@given(rows=SIZES, width=SIZES, second=SIZES)
+def test_gelu_covers_every_element(rows: int, width: int, second: int) -> None:
+    config = gelu.pick(problem := gelu.Problem(rows=rows, width=width))
+    covered = gelu.num_tiles(problem, config) * config.block_r * config.block_w
+    assert covered >= rows * width
+    assert config.block_r * config.block_w <= 2048
+    both = concat_gelu.pick(concat_gelu.Problem(rows=rows, first=width, second=second))
+    assert both.first_tiles * both.block_w >= width
+    assert both.second_tiles * both.block_w >= second
+    assert both.block_r * both.block_w <= 2048
+
+
+@given(
+    rows=SIZES,
+    width=st.integers(1, 2**20),
+    columns=st.integers(1, 5),
+    channels_last=st.booleans(),
+    backward=st.booleans(),
+)
+def test_nearest_upsample3d_covers_every_pixel(
+    rows: int, width: int, columns: int, channels_last: bool, backward: bool
+) -> None:
+    problem = nearest_upsample3d.Problem(
+        channels_last=channels_last, planes=3, rows=rows, width=width, scale=(2, 2, columns)
+    )
+    config = nearest_upsample3d.pick(problem, backward=backward)
+    assert config.row_tiles * config.block_r >= rows
+    repeats = 1 if channels_last or backward else columns
+    assert config.column_tiles * config.block_w >= width * repeats
+    assert config.block_r * config.block_w <= 2048
+
+
 @pytest.mark.parametrize(("capability", "descriptors"), [(80, False), (90, True), (120, False)])
 def test_descriptors_are_for_devices_with_room_for_their_tiles(
     capability: int, descriptors: bool
@@ -95,6 +140,8 @@ def test_sizes_beyond_the_index_range_are_refused() -> None:
     assert "tokens exceed" in (frame_causal_attention.why_not(x, x, x, 1) or "")
     x = meta(1, 512, 2**24).transpose(1, 2)
     assert "span 2^31 elements" in (frame_causal_attention.why_not(x, x, x, 1) or "")
+    x = meta(1, 2, 1, 2**16, 2**15)
+    assert "2^31" in (nearest_upsample3d.why_not(x, (1, 2, 2)) or "")
     q, weight, table = meta(1, 2**26, 32, 8), meta(8), meta(2**26, 4)
     why = qk_norm_rope.why_not(q, q, weight, weight, table, table, "half", 1e-6)
     assert why is not None and "rows" in why
