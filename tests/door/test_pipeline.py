@@ -194,7 +194,7 @@ def test_a_prompt_that_is_no_text(pipe: VideoPipeline) -> None:
 @pytest.mark.parametrize(
     ("keywords", "reason"),
     [
-        ({"quality": "fast"}, 'quality must be "lossless" for now'),
+        ({"quality": "fast"}, 'quality must be "lossless" or "high" for now'),
         ({"offload": "disk"}, 'offload must be None or "cpu"'),
         ({"device": "tpu"}, "device must be"),
         ({"device": "meta"}, "device must be"),
