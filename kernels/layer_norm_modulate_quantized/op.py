@@ -11,7 +11,7 @@ from ..common.availability import triton_backend
 from ..layer_norm_modulate.op import check
 from ..quantize_rows.formats import FORMATS, check_format
 from ..registry import Backend, Op
-from . import _torch, launch, reference
+from . import _cpu, _torch, launch, reference
 
 _NAME = "layer_norm_modulate_quantized"
 
@@ -75,6 +75,7 @@ FORWARD = Op(
     fake=_fake,
     backends=[
         triton_backend(__package__, "forward", launch.why_not),
+        Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED),
     ],
     prepare=_prepare,

@@ -17,15 +17,15 @@ WIDTH_IN, WIDTH_OUT = 3072, 7 * 3072  # the first linear of the released single-
 
 def launches(capability: int) -> Iterator[Compiled]:
     """Every format the device has, by descriptors where there are any, and by pointers."""
-    hopper = ("wgmma.mma_async", "cp.async.bulk.tensor") if capability == 90 else ()
+    products = {90: ("wgmma.mma_async",), 100: ("tcgen05.mma",)}.get(capability, ())
     for format in FORMATS:
         if format == "fp8" and capability < MIN_FP8_CAPABILITY:
             continue
         if capability >= 90:
             launch = plan(format, capability, describable=True)
-            yield Compiled(name=format, launch=launch, promises=hopper)
+            yield Compiled(name=format, launch=launch, promises=(*products, "cp.async.bulk.tensor"))
         launch = plan(format, capability, describable=False)
-        yield Compiled(name=f"{format}.pointers", launch=launch)
+        yield Compiled(name=f"{format}.pointers", launch=launch, promises=products)
 
 
 def plan(format: str, capability: int, *, describable: bool) -> Launch:
