@@ -61,7 +61,7 @@ def read(path: Path, schema: int) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or content.get("schema") != schema:
             raise ValueError(f"it is no file of schema {schema}")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         warnings.warn(f"{path} is ignored: {error}", stacklevel=2)

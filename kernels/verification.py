@@ -47,6 +47,7 @@ class Finding:
         cases: that passed.
         seconds: that it took, compilation included.
         date: UTC.
+        declined: the row can run none of the cases in this dtype, which is no fault.
     """
 
     op: str
@@ -57,6 +58,12 @@ class Finding:
     cases: int
     seconds: float
     date: str
+    declined: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether a case came out wrong."""
+        return self.reason is not None and not self.declined
 
 
 class _Memory:
@@ -99,17 +106,18 @@ def why_not_taken(op: Op, row: Backend, args: Sequence[Any]) -> str | None:
     """
     device = _device_of(args)
     for dtype in _dtypes_of(args):
-        finding = _memory.of(device).get((op.name, row.name, dtype))
-        if finding is None:
+        found = _memory.of(device).get((op.name, row.name, dtype))
+        if found is None:
             reason = _why_not_now(args, device)
             if reason is not None:
                 return reason
-            finding = _check_now(op, row, dtype, device)
-        if finding is None:
+            found = _check_now(op, row, dtype, device)
+        if found is None:
             return f"has not been checked on {device}, and a check is running"
-        if finding.reason is not None:
-            _memory.warn_once((device, op.name, row.name, dtype), _loudly(finding))
-            return finding.reason
+        if found.failed:
+            _memory.warn_once((device, op.name, row.name, dtype), _loudly(found))
+        if found.reason is not None:
+            return found.reason
     return None
 
 
@@ -131,7 +139,7 @@ def known(op: Op, row: Backend, args: Sequence[Any]) -> tuple[str | None, str | 
     failed = next((f.reason for f in found if f is not None and f.reason is not None), None)
     if failed is not None:
         return failed, None
-    if any(finding is None for finding in found):
+    if any(f is None for f in found):
         return None, "unverified: its conformance cases run here before it is first taken"
     name = cache.identity(device)["name"]
     return None, f"passed its conformance cases on {name}, {max(f.date for f in found if f)[:10]}"
@@ -175,22 +183,39 @@ def verify(op: Op, row: Backend, dtype: str, device: torch.device) -> Finding:
             )
             passed += 1
         except BackendError as error:
-            refusal = _own_line(error, row.name)
+            refusal = own_line(error, row.name)
         except Exception as error:
             where = cache.identity(device)["name"]
-            reason = f"its conformance case {case.name} in {dtype} failed on {where}: {_line(error)}"
+            reason = (
+                f"its conformance case {case.name} in {dtype} failed on {where}: {_line(error)}"
+            )
             break
-    if reason is None and not passed:
+    declined = reason is None and not passed
+    if declined:
         reason = f"none of its conformance cases in {dtype} can run on it: {refusal}"
+    return finding(op, row, dtype, reason, passed, time.perf_counter() - began, declined)
+
+
+def finding(
+    op: Op,
+    row: Backend,
+    dtype: str,
+    reason: str | None,
+    cases: int,
+    seconds: float,
+    declined: bool = False,
+) -> Finding:
+    """A finding of now; see `Finding`."""
     return Finding(
         op=op.name,
         backend=row.name,
         dtype=dtype,
         fingerprint=_fingerprint(op.name, row.name),
         reason=reason,
-        cases=passed,
-        seconds=round(time.perf_counter() - began, 2),
+        cases=cases,
+        seconds=round(seconds, 2),
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        declined=declined,
     )
 
 
@@ -221,20 +246,20 @@ def _check_now(op: Op, row: Backend, dtype: str, device: torch.device) -> Findin
         path = cache.file_of(KIND, device)
         _memory.warn_once(
             device,
-            f"first use of kernels on {cache.identity(device)['name']}: each that has not run there "
-            f"before is checked once, which takes a while, and remembered in {path}; "
+            f"first use of kernels on {cache.identity(device)['name']}: each that has not run "
+            f"there before is checked once, which takes a while, and remembered in {path}; "
             "`opensora-fast doctor --verify` does it for all",
         )
-        finding = _in_a_clean_thread(lambda: verify(op, row, dtype, device))
-        remember([finding], device)
+        found = _in_a_clean_thread(lambda: verify(op, row, dtype, device))
+        remember([found], device)
     finally:
         _memory.checking.release()
-    if finding.reason is not None and (broken := _why_broken(device)) is not None:
+    if found.failed and (broken := _why_broken(device)) is not None:
         raise BackendError(
             f"{op.name}: checking the row {row.name!r} left {device} unusable for this process "
             f"({broken}); this is remembered in {path}: start again, and the row is skipped"
         )
-    return finding
+    return found
 
 
 def _in_a_clean_thread(function: Callable[[], Finding]) -> Finding:
@@ -287,11 +312,9 @@ def _read(device: torch.device) -> dict[tuple[str, str, str], Finding]:
     found: dict[tuple[str, str, str], Finding] = {}
     for entry in content.get("findings", []) if content is not None else []:
         try:
-            finding = Finding(**entry)
-            if finding.op in OPS and finding.fingerprint == _fingerprint(
-                finding.op, finding.backend
-            ):
-                found[finding.op, finding.backend, finding.dtype] = finding
+            one = Finding(**entry)
+            if one.op in OPS and one.fingerprint == _fingerprint(one.op, one.backend):
+                found[one.op, one.backend, one.dtype] = one
         except TypeError:
             warnings.warn(f"{path} is ignored: it holds no findings", stacklevel=2)
             return {}
@@ -313,14 +336,14 @@ def _dtypes_of(args: Sequence[Any]) -> tuple[str, ...]:
     return tuple(DTYPES) if name is None else (name,)
 
 
-def _loudly(finding: Finding) -> str:
+def _loudly(found: Finding) -> str:
     return (
-        f"{finding.op}: the row {finding.backend!r} is not taken: {finding.reason} "
+        f"{found.op}: the row {found.backend!r} is not taken: {found.reason} "
         "(please report it; `opensora-fast doctor` lists what was checked)"
     )
 
 
-def _own_line(error: BackendError, backend: str) -> str:
+def own_line(error: BackendError, backend: str) -> str:
     """What a backend itself says in the list of all reasons."""
     lines = [line.strip() for line in str(error).splitlines()]
     return next((line for line in lines if line.startswith(f"{backend}:")), lines[0])

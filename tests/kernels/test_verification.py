@@ -120,8 +120,10 @@ def chosen(x: Tensor) -> str:
 
 def test_a_row_is_taken_after_its_cases_have_passed(device: Path) -> None:
     x = torch.ones(3)
-    assert str(FORWARD.explain(x)).splitlines()[0].endswith(
-        "usable [unverified: its conformance cases run here before it is first taken]"
+    assert (
+        str(FORWARD.explain(x))
+        .splitlines()[0]
+        .endswith("usable [unverified: its conformance cases run here before it is first taken]")
     )
     assert FORWARD_KERNEL.calls == 0, "explain runs nothing"
     assert torch.equal(FORWARD(x), 2 * x)
@@ -189,8 +191,11 @@ def test_a_row_that_serves_none_of_its_cases_is_not_taken(monkeypatch: pytest.Mo
     monkeypatch.setattr(
         sys.modules[f"opensora_fast.kernels.{NAME}.cases"], "CHECK", (Case("long", 20),)
     )
-    with pytest.warns(RuntimeWarning, match="none of its conformance cases .* at most 8 elements"):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*not taken")
         assert chosen(torch.ones(3)) == "torch"
+    reason = FORWARD.explain(torch.ones(3))[0].reason or ""
+    assert "none of its conformance cases" in reason and "takes at most 8 elements" in reason
 
 
 def test_forced_rows_run_without_a_check(device: Path) -> None:
@@ -248,7 +253,9 @@ def test_nothing_is_checked_while_a_graph_is_captured_or_traced(
     assert chosen(torch.ones(3)) == "triton"
 
 
-@pytest.mark.parametrize("content", ["{", '{"schema": 7}', "[1]", '{"schema": 1, "findings": [{}]}'])
+@pytest.mark.parametrize(
+    "content", ["{", '{"schema": 7}', "[1]", '{"schema": 1, "findings": [{}]}']
+)
 def test_a_file_of_something_else_is_ignored_with_a_sentence(content: str, device: Path) -> None:
     device.write_text(content)
     with pytest.warns(UserWarning, match=r"verified-NVIDIA_G1_9\.0\.json is ignored: "):
