@@ -182,7 +182,7 @@ def steps(out: Path, capability: tuple[int, int]) -> list[Step]:
         _bench(
             "kernels", "the ops at their shapes in 256px and 768px videos, bf16", out, 600,
             "kernels", "--dtype", "bf16", "--case", "256px", "--case", "768px", "--repeat", "5",
-            "--seconds", "0.3", "--timeout", "60", "--peers", "eager", "flash-attn",
+            "--seconds", "0.3", "--timeout", "60", "--together", "--peers", "eager", "flash-attn",
             "sageattention", "liger",
         ),
     ]  # fmt: skip

@@ -135,7 +135,7 @@ def tune_case(
 
     with tune.asking() as asked:
         call()
-    questions = {(q.op, tune.problem_key(q.problem)): q for q in asked if q.candidates}
+    questions = {(q.op, q.problem): q for q in asked if q.candidates}
     if not questions:
         return []
     wide = [widened(arg, dtype) for arg in args]

@@ -22,6 +22,7 @@ from rich.console import Console
 from torch import Tensor
 
 from opensora_fast.kernels.registry import use_backend
+from opensora_fast.kernels.testing import full_precision
 from opensora_fast.models import HunyuanVAE, HunyuanVAEConfig, MMDiT, MMDiTConfig
 
 from . import gate
@@ -45,6 +46,7 @@ from .worker import clock_of, set_up
 SUITE = "whole"
 SUCCESS, LOSS = 0, 1
 _SEED = 11
+_CALIBRATION_S = 0.2  # for each figure
 _SMALL_VIDEO, _SMALL_LATENT = (5, 64, 64), (3, 8, 12)
 
 
@@ -90,7 +92,7 @@ def measure_decode(name: str, size: tuple[int, int, int], setting: Setting) -> R
 
     def exact(z: Tensor) -> Tensor:
         wide = {key: widened(value, setting.dtype) for key, value in weights.items()}
-        with use_backend("reference"):
+        with use_backend("reference"), full_precision():
             return decoder(wide)(widened(z, setting.dtype))
 
     def plain(z: Tensor) -> Tensor:
@@ -123,7 +125,8 @@ def measure_step(name: str, size: tuple[int, int, int], setting: Setting) -> Row
 
     def exact(*args: Any) -> Tensor:
         wide = {key: widened(value, setting.dtype) for key, value in weights.items()}
-        return PlainMMDiT(config, wide)(*(widened(arg, setting.dtype) for arg in args))
+        with full_precision():
+            return PlainMMDiT(config, wide)(*(widened(arg, setting.dtype) for arg in args))
 
     judged = _judge(setting.dtype, small, exact, plain, ours)
     meta = draw(size, device="meta", dtype=setting.torch_dtype)
@@ -197,7 +200,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     path = results_path(arguments.json) if arguments.json is not None else None
     set_up(os.cpu_count() or 1)
     console.print("calibrating the machine")
-    peaks = calibrate(device, os.cpu_count() or 1, 0.01 if arguments.smoke else 0.2)
+    peaks = {} if arguments.smoke else calibrate(device, os.cpu_count() or 1, _CALIBRATION_S)
     setting = Setting(
         device=device, dtype=arguments.dtype, smoke=arguments.smoke, rounds=arguments.repeat,
         budget_s=arguments.seconds, steps=arguments.steps, peaks=peaks,

@@ -147,7 +147,7 @@ def check_op(
     row = row_for(op, backend, public)
     title = f"{name}[{row.name}, {case.name}, {dtype}, {layout}]"
     slack = getattr(case, "slack", 0.0)
-    with use_backend(backend), _full_precision():
+    with use_backend(backend), full_precision():
         _check_row(op, row, public, dtype=dtype, title=title, slack=slack)
 
 
@@ -235,7 +235,7 @@ def row_for(op: Op, backend: str, args: Sequence[Any]) -> Backend:
 
 
 @contextlib.contextmanager
-def _full_precision() -> Iterator[None]:
+def full_precision() -> Iterator[None]:
     """Have libraries compute fp32 in fp32: cuDNN's convolutions take 10 bits by default."""
     library, product = torch.backends.cudnn, torch.backends.cuda.matmul
     before = library.allow_tf32, product.allow_tf32

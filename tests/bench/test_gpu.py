@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from opensora_fast.bench import conformance, gpu, processes
+from opensora_fast.bench import calibrate, conformance, gpu, processes
 from opensora_fast.bench.__main__ import build_parser, main
 from opensora_fast.bench.gpu import Step, run_step, steps
 from opensora_fast.bench.records import FAILED, OK, SKIP, read
@@ -78,10 +78,10 @@ def test_a_step_has_a_file_and_a_status(tmp_path: Path) -> None:
 
 def test_a_step_that_takes_too_long_is_ended_with_what_it_started(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
+    inner = f"import time; time.sleep(4); open({str(marker)!r}, 'w')"
     code = (
         "import subprocess, sys, time\n"
-        f"subprocess.Popen([sys.executable, '-c', "
-        f"'import time; time.sleep(4); open({str(marker)!r}, \"w\")'])\n"
+        f"subprocess.Popen([sys.executable, '-c', {inner!r}])\n"
         "print('begun', flush=True)\n"
         "time.sleep(60)\n"
     )
@@ -158,7 +158,9 @@ def test_whole_models_in_small(model: str, tmp_path: Path) -> None:
         assert row.rel_l2 <= row.allowed_rel_l2 and row.n == 2
 
 
-def test_ceilings_are_written_without_rows(tmp_path: Path) -> None:
+def test_ceilings_are_written_without_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "_GEMM_EDGES", {"cpu": (32,)})
+    monkeypatch.setattr(calibrate, "_COPY_BYTES", {"cpu": 1 << 10})
     path = tmp_path / "ceilings.jsonl"
     assert main(["ceilings", "--device", "cpu", "--seconds", "0.001", "--json", str(path)]) == 0
     (run,) = read(path)
