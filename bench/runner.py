@@ -126,7 +126,11 @@ def _run_together(
         timeout_s=options.timeout_s,
     )  # fmt: skip
     if outcome.failure is not None:
-        return [_row(case, name, options, status=FAILED, reason=outcome.failure) for name in names]
+        for name in names:
+            status = FAILED if name.startswith(OURS) else SKIP
+            state.reasons[name] = (status, outcome.failure)
+        reasons = state.reasons.items()
+        return [_row(case, name, options, status=s, reason=r) for name, (s, r) in reasons]
     found: worker.Together = outcome.result
     state.counts, state.probes, state.timed = found.counts, found.probes, found.timed
     for name, reason in found.failures.items():

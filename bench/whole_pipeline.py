@@ -75,7 +75,7 @@ def measure_pipeline(
         "stages": {name: round(value, 4) for name, value in output.timings.items()},
         "first_call_s": first_call_s,
         "memory_peak": torch.cuda.max_memory_allocated(place) if place.type == "cuda" else None,
-        "finite": bool(torch.isfinite(latent.videos).all()),
+        "finite": bool(torch.isfinite(latent.frames).all()),
     }
     if steps < RELEASED_STEPS and not smoke:
         released = forwards_needed(Guidance(), RELEASED_STEPS, "t2v")

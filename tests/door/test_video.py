@@ -7,11 +7,12 @@ import wave
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+av = pytest.importorskip("av", reason="PyAV is not installed")
 
 from opensora_fast import video
 from opensora_fast.video import (
