@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -198,9 +197,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if device == "cpu" and not arguments.smoke:
         raise ValueError("whole models of the released sizes need a CUDA device (or --smoke)")
     path = results_path(arguments.json) if arguments.json is not None else None
-    set_up(os.cpu_count() or 1)
+    set_up(torch.get_num_threads())
     console.print("calibrating the machine")
-    peaks = {} if arguments.smoke else calibrate(device, os.cpu_count() or 1, _CALIBRATION_S)
+    peaks = {} if arguments.smoke else calibrate(device, torch.get_num_threads(), _CALIBRATION_S)
     setting = Setting(
         device=device, dtype=arguments.dtype, smoke=arguments.smoke, rounds=arguments.repeat,
         budget_s=arguments.seconds, steps=arguments.steps, peaks=peaks,

@@ -12,8 +12,6 @@ import pytest
 import torch
 from PIL import Image
 
-av = pytest.importorskip("av", reason="PyAV is not installed")
-
 from opensora_fast import video
 from opensora_fast.video import (
     Frames,
@@ -24,6 +22,8 @@ from opensora_fast.video import (
     write_image,
     write_video,
 )
+
+av = pytest.importorskip("av", reason="PyAV is not installed")
 
 
 def gradient(num_frames: int, height: int, width: int) -> Frames:
