@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from opensora_fast.kernels.counting import count_flops
 from opensora_fast.kernels.registry import use_backend
 from opensora_fast.kernels.testing import full_precision
 from opensora_fast.models import HunyuanVAE, HunyuanVAEConfig, MMDiT, MMDiTConfig
@@ -29,7 +30,6 @@ from .arguments import device_of, positive, results_path, seconds
 from .calibrate import calibrate, roofline
 from .case import DTYPES, OURS, as_tuple, widened
 from .circumstances import circumstances, state_of
-from .count import count_flops
 from .draw import drawn_weights, filled, shapes_of
 from .memory import Memory, measure_memory
 from .mmdit import SMOKE as SMOKE_MMDIT
