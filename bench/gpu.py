@@ -254,7 +254,7 @@ def _bench(name: str, what: str, out: Path, limit_s: float, *command: str) -> St
 
 
 def _sanitizer(no_checkout: str | None) -> Step:
-    why_skip = no_checkout
+    why_skip: str | None = no_checkout
     if why_skip is None and not (ROOT / _SANITIZED).is_file():
         why_skip = f"there is no {_SANITIZED}"
     if why_skip is None and shutil.which(_SANITIZER) is None:

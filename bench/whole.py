@@ -118,7 +118,7 @@ def measure_step(name: str, size: tuple[int, int, int], setting: Setting) -> Row
         drawn_on=setting.device,
     )  # fmt: skip
     draw = functools.partial(model_inputs, config, batch=1, seed=_SEED)
-    place = {"device": setting.device, "dtype": setting.torch_dtype}
+    place: dict[str, Any] = {"device": setting.device, "dtype": setting.torch_dtype}
     small, large = draw(_SMALL_LATENT, **place), draw(size, **place)
     ours, plain = ours_mmdit(config, weights), PlainMMDiT(config, weights)
 
