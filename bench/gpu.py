@@ -165,7 +165,7 @@ def steps(out: Path, capability: tuple[int, int]) -> list[Step]:
             "conformance", "every backend against the definition, small and large", out, 200,
             "conformance", "--large",
         ),
-        _sanitizer(no_checkout),
+        _sanitizer("sanitizer", "memcheck", no_checkout),
         _bench("decode-768", "decode 129x768x768", out, 90, "whole", "decode-768"),
         _bench("step-256", "one step of the transformer, 256px", out, 60, "whole", "step-256"),
         _bench("step-768", "one step of the transformer, 768px", out, 90, "whole", "step-768"),
@@ -178,6 +178,7 @@ def steps(out: Path, capability: tuple[int, int]) -> list[Step]:
             ),
             why_skip=no_checkout or _lacking("pytest", "hypothesis"),
         ),
+        _sanitizer("races", "racecheck", no_checkout),
         # Last: it takes as much time as there is, case by case.
         _bench(
             "kernels", "the ops at their shapes in 256px and 768px videos, bf16", out, 600,
@@ -222,8 +223,8 @@ def run_step(step: Step, out: Path, left_s: float) -> Done:
             code = process.wait(limit_s)
         except subprocess.TimeoutExpired:
             _end(process)
-            reason = f"ended after {limit_s:.0f} s; what it wrote until then is kept"
-            return _done(step, TIMEOUT, reason, time.monotonic() - began)
+            late = f"ended after {limit_s:.0f} s; what it wrote until then is kept"
+            return _done(step, TIMEOUT, late, time.monotonic() - began)
         except BaseException:
             _end(process)
             raise
@@ -253,20 +254,22 @@ def _bench(name: str, what: str, out: Path, limit_s: float, *command: str) -> St
     )
 
 
-def _sanitizer(no_checkout: str | None) -> Step:
-    why_skip: str | None = no_checkout
+def _sanitizer(name: str, tool: str, no_checkout: str | None) -> Step:
+    why_skip = no_checkout
     if why_skip is None and not (ROOT / _SANITIZED).is_file():
         why_skip = f"there is no {_SANITIZED}"
     if why_skip is None and shutil.which(_SANITIZER) is None:
         why_skip = f"{_SANITIZER} is not installed"
     return Step(
-        name="sanitizer",
-        what="the CUDA kernels under memcheck",
+        name=name,
+        what=f"the CUDA kernels under {tool}",
         command=(
-            _SANITIZER, "--tool", "memcheck", "--error-exitcode", str(_SANITIZER_FOUND_ERRORS),
+            _SANITIZER, "--tool", tool, "--error-exitcode", str(_SANITIZER_FOUND_ERRORS),
             sys.executable, _SANITIZED,
         ),
-        limit_s=90,
+        limit_s=60,
+        # Out of bounds of a tensor, not of the pool that it lies in.
+        environment={"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
         why_skip=why_skip,
     )  # fmt: skip
 

@@ -272,12 +272,34 @@ def _timed(
     if not bool(torch.isfinite(out).all()) or not torch.equal(out, again):
         kind = "the same bits twice" if bool(torch.isfinite(out).all()) else "finite"
         return dataclasses.replace(row, status=FAILED, reason=f"the large result is not {kind}")
+    if out.dim() == 5:
+        row = dataclasses.replace(row, facts={**row.facts, "deviation": evenness(out)})
     del out, again
     clock = clock_of(setting.device)
     samples: list[float] = []
     while len(samples) < setting.rounds or sum(samples) < setting.budget_s:
         samples.append(clock.seconds(call, 1))
     return _with_times(row, samples, memory, first_call_s, setting)
+
+
+def evenness(video: Tensor) -> dict[str, list[float]]:
+    """Standard deviation along an axis: smallest, median, largest.
+
+    A decoder with random weights has no reason to treat one place unlike another. A part that was
+    not written, or was written from elsewhere, stands out.
+
+    Args:
+        video: [B, C, T, H, W].
+
+    Returns:
+        By axis: frames, rows, columns.
+    """
+    found = {}
+    for axis, name in ((2, "frames"), (3, "rows"), (4, "columns")):
+        others = tuple(i for i in range(5) if i != axis)
+        values = video.float().std(dim=others).sort().values
+        found[name] = [round(float(values[i]), 4) for i in (0, len(values) // 2, -1)]
+    return found
 
 
 def _with_times(

@@ -15,6 +15,7 @@ from opensora_fast.bench import calibrate, conformance, gpu, processes
 from opensora_fast.bench.__main__ import build_parser, main
 from opensora_fast.bench.gpu import Step, run_step, steps
 from opensora_fast.bench.records import FAILED, OK, SKIP, read
+from opensora_fast.bench.whole import evenness
 
 PYTHON = sys.executable
 
@@ -156,6 +157,15 @@ def test_whole_models_in_small(model: str, tmp_path: Path) -> None:
     else:
         assert row.rel_l2 is not None and row.allowed_rel_l2 is not None
         assert row.rel_l2 <= row.allowed_rel_l2 and row.n == 2
+        assert ("deviation" in row.facts) == (model == "decode-768")
+
+
+def test_a_part_that_was_not_written_stands_out() -> None:
+    video = torch.randn(1, 3, 9, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert evenness(video)["frames"][0] > 0.9
+    video[:, :, 5] = 0
+    smallest, median, _ = evenness(video)["frames"]
+    assert smallest == 0 and median > 0.9
 
 
 def test_ceilings_are_written_without_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
