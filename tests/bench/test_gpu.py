@@ -28,7 +28,7 @@ def test_every_step_resolves(tmp_path: Path) -> None:
     found = steps(tmp_path, (9, 0))
     names = [step.name for step in found]
     assert names.index("build") < names.index("ceilings") < names.index("conformance")
-    assert names[-1] == "kernels" and len(names) == len(set(names))
+    assert names.index("t2v-256") < names.index("kernels") and len(names) == len(set(names))
     for step in found:
         words = list(step.command)
         if "opensora_fast.bench" in words:
@@ -118,6 +118,7 @@ def test_conformance_of_one_op_on_the_cpu(tmp_path: Path) -> None:
     (run,) = read(path)
     found = {(row.direction, row.contender): row for row in run.rows}
     assert {direction for direction, _ in found} == {"fwd", "bwd"}
+    assert gpu.results(path) == [] == gpu.results(tmp_path / "missing.jsonl")
     assert found["fwd", "torch"].status == OK and found["fwd", "torch"].facts["passed"] > 3
     assert run.end is not None
 
@@ -158,6 +159,8 @@ def test_whole_models_in_small(model: str, tmp_path: Path) -> None:
         assert row.rel_l2 is not None and row.allowed_rel_l2 is not None
         assert row.rel_l2 <= row.allowed_rel_l2 and row.n == 2
         assert ("deviation" in row.facts) == (model == "decode-768")
+    (line,) = gpu.results(path)
+    assert line.startswith(f"whole/{model} fp32  ours  ")
 
 
 def test_a_part_that_was_not_written_stands_out() -> None:
@@ -175,3 +178,5 @@ def test_ceilings_are_written_without_rows(tmp_path: Path, monkeypatch: pytest.M
     assert main(["ceilings", "--device", "cpu", "--seconds", "0.001", "--json", str(path)]) == 0
     (run,) = read(path)
     assert run.peaks["copy"] > 0 and run.rows == []
+    (line,) = gpu.results(path)
+    assert line.startswith("ceilings: gemm.fp32 ")
