@@ -157,7 +157,7 @@ def test_whole_models_in_small(model: str, tmp_path: Path) -> None:
         assert row.facts["steps"] == 2 and set(row.facts["stages"]) == {"text", "denoise", "decode"}
     else:
         assert row.rel_l2 is not None and row.allowed_rel_l2 is not None
-        assert row.rel_l2 <= row.allowed_rel_l2 and row.n == 2
+        assert row.rel_l2 <= row.allowed_rel_l2 and row.n is not None and row.n >= 2
         assert ("deviation" in row.facts) == (model == "decode-768")
     (line,) = gpu.results(path)
     assert line.startswith(f"whole/{model} fp32  ours  ")
