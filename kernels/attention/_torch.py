@@ -1,7 +1,7 @@
 """attention through torch's fused kernels: flash on CPU; cuDNN, flash or memory-efficient on CUDA.
 
-On CUDA, torch itself says which of its kernels it would take: cuDNN's where it trusts it (Hopper and
-later), else FlashAttention-2 in half precision, else the memory-efficient one.
+On CUDA, torch itself says whether it would take cuDNN's kernel, as it does where it trusts it
+(Hopper and later); else FlashAttention-2 serves half precision and the memory-efficient one fp32.
 """
 
 from __future__ import annotations
@@ -141,11 +141,12 @@ def _without_atomics() -> Iterator[None]:
     with _determinism:
         enabled = torch.are_deterministic_algorithms_enabled()
         warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-        torch.use_deterministic_algorithms(True, warn_only=warn_only if enabled else True)
+        # The public setter also imports and configures the compiler.
+        torch._C._set_deterministic_algorithms(True, warn_only=warn_only or not enabled)
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+            torch._C._set_deterministic_algorithms(enabled, warn_only=warn_only)
 
 
 def _heads(x: Tensor) -> Tensor:

@@ -99,9 +99,7 @@ def forward_kernel(
     tl.store(lse_ptr + at_lse + offs_q, b_lse, mask=mask_q)
 
 
-def forward(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Run the forward as the op's schema has it: the output and the log-sum-exp."""
     return attend(q, k, v, Frames(1, q.shape[1], k.shape[1]))
 
@@ -128,4 +126,12 @@ def plan_forward(
     for name, x in (("k", k), ("v", v)):
         arguments |= read(config, name, x, config.block_k)
     tiles = cdiv(frames.queries, config.block_q)
-    return plan(forward_kernel, arguments, q, frames, tiles, config, {"PEEL": config.peel, "HOIST": config.hoist})
+    return plan(
+        forward_kernel,
+        arguments,
+        q,
+        frames,
+        tiles,
+        config,
+        {"PEEL": config.peel, "HOIST": config.hoist},
+    )

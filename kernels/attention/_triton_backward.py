@@ -37,7 +37,7 @@ def delta_kernel(
     D: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """delta[b, n, l] = sum over d of dy * y, in fp32."""
-    pid_b, pid_n, pid_f, start, end = locate(N, 1, L, BLOCK_L, False)
+    pid_b, pid_n, _, start, end = locate(N, 1, L, BLOCK_L, False)
     b_dy = load_tile(
         dy, pid_b, pid_n, start, end, dy_stride_b, dy_stride_l, dy_stride_n, dy_stride_d,
         False, D, BLOCK_L, BLOCK_D,
@@ -121,9 +121,7 @@ def query_gradient_kernel(
         b_dq = query_step(
             b_dq, b_q, b_dy, b_k, b_v, b_lse, b_delta, num_keys - end_whole, scale, True, BLOCK_K
         )
-    store_tile(
-        dq_ptr, b_dq * root_d, pid_b, pid_n, start_q, end_q, N, F * P, D, BLOCK_Q, BLOCK_D
-    )
+    store_tile(dq_ptr, b_dq * root_d, pid_b, pid_n, start_q, end_q, N, F * P, D, BLOCK_Q, BLOCK_D)
 
 
 @triton.jit
@@ -253,7 +251,13 @@ def plan_query_gradient(
     arguments = _inputs(grad, q, k, v, lse, delta, config) | {"dq_ptr": dq}
     tiles = cdiv(frames.queries, config.block_q)
     return plan(
-        query_gradient_kernel, arguments, q, frames, tiles, config, {"PEEL": config.peel, "HOIST": config.hoist}
+        query_gradient_kernel,
+        arguments,
+        q,
+        frames,
+        tiles,
+        config,
+        {"PEEL": config.peel, "HOIST": config.hoist},
     )
 
 
@@ -265,7 +269,13 @@ def plan_key_gradient(
     arguments = _inputs(grad, q, k, v, lse, delta, config) | {"dk_ptr": dk, "dv_ptr": dv}
     tiles = cdiv(frames.keys, config.block_k)
     return plan(
-        key_gradient_kernel, arguments, q, frames, tiles, config, {"HOIST": config.hoist, "TALL": config.tall}
+        key_gradient_kernel,
+        arguments,
+        q,
+        frames,
+        tiles,
+        config,
+        {"HOIST": config.hoist, "TALL": config.tall},
     )
 
 

@@ -75,9 +75,7 @@ def store_tile(
 
 
 class Frames(NamedTuple):
-    """``count`` frames of ``queries``, of which the first sees ``keys`` keys, each next one more
-    frame of them.
-    """
+    """``count`` frames of ``queries``; the first sees ``keys`` keys, each next one a frame more."""
 
     count: int
     queries: int

@@ -13,32 +13,30 @@ from ._triton_tiles import Frames
 from .launch import KERNELS, Kernel, Problem, pick
 
 NUM_HEADS = 24
-_BULK_COPY = "cp.async.bulk.tensor"
+# By kernel, a head for every tile that `pick` knows. The released transformers have 128 and 72.
+HEAD_DIMS: dict[Kernel, tuple[int, ...]] = {
+    "forward": (64, 128, 256),
+    "query_gradient": (128, 256),
+    "key_gradient": (128, 256),
+}
 
 
 def launches(capability: int) -> Iterator[Compiled]:
-    """The released transformers' heads (128, 72, 64) and the widest, by pointers, in fp32."""
+    """Every kernel in bf16, with descriptors where there are any, by pointers, and in fp32."""
     # On sm_90 descriptors bring bulk copies and operands that the matrix units read by themselves.
-    hopper = ("wgmma.mma_async", _BULK_COPY) if capability == 90 else ()
+    hopper = ("wgmma.mma_async", "cp.async.bulk.tensor") if capability == 90 else ()
     for kernel in KERNELS:
-        for head_dim in (128, 64, 256):
-            yield Compiled(
-                name=f"{kernel}.{head_dim}",
-                launch=plan(kernel, head_dim, capability, describable=True),
-                promises=hopper,
-            )
+        for head_dim in HEAD_DIMS[kernel]:
+            launch = plan(kernel, head_dim, capability, describable=True)
+            yield Compiled(name=f"{kernel}.{head_dim}", launch=launch, promises=hopper)
         # A head of 72 is padded to 128, here with masks instead of a descriptor's zeros.
-        yield Compiled(
-            name=f"{kernel}.72.pointers", launch=plan(kernel, 72, capability, describable=False)
-        )
+        launch = plan(kernel, 72, capability, describable=False)
+        yield Compiled(name=f"{kernel}.72.pointers", launch=launch)
         launch = plan(kernel, 128, capability, describable=True, dtype=torch.float32)
         yield Compiled(name=f"{kernel}.128.fp32", launch=launch)
     q, delta = _head(NUM_TOKENS, 128, NUM_HEADS, torch.bfloat16)
-    yield Compiled(
-        name="delta.128",
-        launch=_triton_backward.plan_delta(q, q, delta),
-        promises=("ld.global.v4",),
-    )
+    launch = _triton_backward.plan_delta(q, q, delta)
+    yield Compiled(name="delta.128", launch=launch, promises=("ld.global.v4",))
 
 
 def plan(
@@ -55,7 +53,10 @@ def plan(
     frames = frames or Frames(1, NUM_TOKENS, NUM_TOKENS)
     q, lse = _head(frames.count * frames.queries, head_dim, num_heads, dtype)
     problem = Problem(
-        kernel=kernel, head_dim=head_dim, half_precision=dtype.itemsize == 2, describable=describable
+        kernel=kernel,
+        head_dim=head_dim,
+        half_precision=dtype.itemsize == 2,
+        describable=describable,
     )
     config = pick(problem, capability)
     if kernel == "forward":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from torch import Tensor
 
@@ -20,7 +20,7 @@ MAX_TOKENS = 2**30  # tokens are counted in 32 bits
 MAX_PROGRAMS = 2**31 - 1  # of a grid
 MAX_BLOCK_SPAN = 2**31  # elements from the first to the last of a block, counted in 32 bits
 MAX_BLOCK_TOKENS = 128
-MIN_OWN_TOKENS = 32  # of the tile that a program owns
+MIN_OWN_TOKENS = 16  # of the tile that a program owns
 
 
 def why_not(q: Tensor, k: Tensor, v: Tensor) -> str | None:
@@ -94,10 +94,96 @@ def describable(x: Tensor) -> bool:
     return x.stride(3) == 1 and aligned and x.data_ptr() % 16 == 0
 
 
+class _Tile(NamedTuple):
+    """Fields of `Config`."""
+
+    block_q: int
+    block_k: int
+    num_warps: int
+    num_stages: int
+    peel: bool = True
+    hoist: bool = True
+    tall: bool = True
+
+
+# By the widest head (padded) that a tile is for: the largest that spill no registers and fit shared
+# memory. Seen with Triton 3.9 (see compiled.py); nothing here has been timed.
+_Tiles = dict[Kernel, dict[int, _Tile]]
+
+# Data-centre devices from sm_90 on: operands by bulk copies, read by the matrix units themselves.
+_BY_DESCRIPTORS: _Tiles = {
+    "forward": {
+        64: _Tile(128, 128, 8, 3),
+        128: _Tile(128, 128, 8, 2),
+        256: _Tile(128, 32, 8, 2, peel=False),
+        512: _Tile(64, 32, 8, 2, peel=False, hoist=False),
+    },
+    "query_gradient": {
+        128: _Tile(128, 64, 8, 2),
+        256: _Tile(64, 32, 4, 2),
+        512: _Tile(64, 32, 8, 1, peel=False, hoist=False),
+    },
+    "key_gradient": {
+        128: _Tile(64, 128, 8, 2),
+        512: _Tile(64, 32, 8, 1, hoist=False, tall=False),
+    },
+}
+# Loads by pointers hold addresses in registers, and a peeled block would come through them.
+_BY_POINTERS_80: _Tiles = {
+    "forward": {
+        128: _Tile(64, 64, 4, 2, peel=False),
+        256: _Tile(64, 32, 8, 2, peel=False),
+        512: _Tile(64, 16, 8, 2, peel=False),
+    },
+    "query_gradient": {
+        128: _Tile(64, 64, 8, 2, peel=False),
+        256: _Tile(64, 32, 8, 2, peel=False),
+        512: _Tile(64, 16, 8, 2, peel=False),
+    },
+    "key_gradient": {
+        128: _Tile(64, 64, 8, 2),
+        256: _Tile(16, 64, 8, 2),
+        512: _Tile(16, 32, 8, 2, tall=False),
+    },
+}
+# The others have 99 KB of shared memory, or descriptors for all but odd layouts.
+_BY_POINTERS: _Tiles = {
+    "forward": _BY_POINTERS_80["forward"],
+    "query_gradient": {
+        128: _Tile(64, 64, 8, 2, peel=False),
+        512: _Tile(32, 16, 8, 2, peel=False),
+    },
+    "key_gradient": {
+        128: _Tile(64, 64, 8, 2),
+        256: _Tile(16, 64, 8, 2),
+        512: _Tile(16, 16, 8, 2, tall=False),
+    },
+}
+_IN_FP32: _Tiles = {
+    "forward": {
+        32: _Tile(64, 64, 8, 2, peel=False),
+        128: _Tile(32, 16, 4, 2, peel=False),
+    },
+    "query_gradient": {
+        32: _Tile(64, 64, 8, 2, peel=False),
+        128: _Tile(32, 16, 4, 2, peel=False),
+    },
+    "key_gradient": {
+        32: _Tile(64, 64, 8, 1),
+        128: _Tile(16, 32, 4, 1),
+    },
+}
+
+
 def pick(problem: Problem, capability: int) -> Config:
-    """Choose the launch: the largest tiles that spill no registers and fit shared memory."""
+    """Choose the launch on a device of this compute capability (times ten)."""
+    descriptors = problem.half_precision and problem.describable and 90 <= capability < 120
+    if not problem.half_precision:
+        tiles = _IN_FP32
+    elif descriptors:
+        tiles = _BY_DESCRIPTORS
+    else:
+        tiles = _BY_POINTERS_80 if capability in (80, 87) else _BY_POINTERS
     block_d = max(16, next_power_of_two(problem.head_dim))
-    descriptors = problem.describable and problem.half_precision and 90 <= capability < 120
-    return Config(
-        descriptors=descriptors, block_d=block_d, block_q=64, block_k=32, num_warps=4, num_stages=2
-    )
+    tile = next(tile for width, tile in tiles[problem.kernel].items() if block_d <= width)
+    return Config(descriptors=descriptors, block_d=block_d, **tile._asdict())

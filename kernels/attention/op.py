@@ -88,6 +88,7 @@ BACKWARD = Op(
     " -> (Tensor, Tensor, Tensor)",
     reference=reference.backward,
     fake=_fake_backward,
+    # Triton first: torch's kernels spend time and memory on giving equal bits twice, it needs not.
     backends=[
         triton_backend(__package__, "backward", launch.backward_why_not),
         Backend("torch", "cuda", _torch.cuda_backward, _torch.cuda_why_not),
@@ -100,8 +101,9 @@ FORWARD = Op(
     schema="(Tensor q, Tensor k, Tensor v) -> (Tensor, Tensor)",
     reference=reference.forward,
     fake=_fake,
-    # By what their authors publish for an H100, 16384 tokens, heads of 128, no mask: FlashAttention-3
-    # 648 TFLOP/s, cuDNN (torch's choice there) 595, Triton 395, FlashAttention-2 370.
+    # Fastest first by what the authors of FlashAttention-3 publish for an H100 (16384 tokens, heads
+    # of 128, no mask; TFLOP/s): theirs 648, cuDNN (torch's choice there) 595, Triton 395,
+    # FlashAttention-2 370.
     backends=[
         Backend("flash3", "cuda", _rivals.flash3_forward, _rivals.flash3_why_not),
         Backend("torch", "cuda", _torch.cuda_forward, _torch.cuda_why_not),

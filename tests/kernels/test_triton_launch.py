@@ -96,6 +96,8 @@ def test_tiles_of_attention_hold_a_head_and_are_counted_in_the_limits(
     describable: bool,
     capability: int,
 ) -> None:
+    if not half_precision:
+        head_dim = min(head_dim, attention.MAX_FP32_HEAD_DIM)
     problem = attention.Problem(
         kernel=kernel, head_dim=head_dim, half_precision=half_precision, describable=describable
     )
