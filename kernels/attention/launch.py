@@ -154,7 +154,7 @@ _BY_POINTERS: _Tiles = {
         512: _Tile(32, 16, 8, 2, peel=False),
     },
     "key_gradient": {
-        128: _Tile(64, 64, 8, 2),
+        128: _Tile(64, 64, 8, 2, hoist=False),
         256: _Tile(16, 64, 8, 2),
         512: _Tile(16, 16, 8, 2, tall=False),
     },
