@@ -1,10 +1,11 @@
 // A block of a CUDA kernel on the CPU: its threads are fibers that run one at a time and change
 // over where a real one would wait; the functions of cuda/common/*.cuh have stand-ins here.
 //
-// Products of wgmma read shared memory as late as they may, at the wait for them; copies arrive at
-// once or as late as they may, and fibers take turns forwards or backwards, by choice: so a wait
-// that is missing, or memory used again too early, changes the result. Waiting for what nobody will
-// do is reported. Not modelled: fences between the memory's views, registers handed over, speed.
+// A warp runs as far as it can before the next one does; products of wgmma read shared memory as
+// late as they may, at the wait for them; copies arrive at once or as late as they may, by choice.
+// So a wait that is missing, or memory used again too early, changes the result. Waiting for what
+// nobody will do is reported. Not modelled: fences between the memory's views, registers handed
+// over, speed.
 #pragma once
 
 #include <ucontext.h>
@@ -45,7 +46,7 @@ inline constexpr std::size_t kStackBytes = std::size_t{256} << 10;
 
 struct Schedule {
   bool backwards = false;    // the last thread comes first
-  bool late_copies = false;  // when they are waited for, not when they are asked for
+  bool late_copies = false;  // when all wait, not when they are asked for
 };
 
 // Threads that wait for each other: of a warp, of some warps, of the block.
@@ -68,6 +69,14 @@ struct Barrier {
   unsigned phase = 0;
   std::vector<Copy> late = {};
 };
+
+inline void do_copy(const Copy& copy) { std::memcpy(copy.to, copy.from, copy.bytes); }
+
+inline void settle(Barrier& barrier) {
+  if (barrier.arrivals > 0 || barrier.bytes > 0) return;
+  barrier.arrivals = barrier.arrivals_of_a_phase;
+  ++barrier.phase;
+}
 
 // A wgmma that was not waited for: a lane's part.
 struct Product {
@@ -151,6 +160,8 @@ class Block {
 
  private:
   static void enter();
+  bool step_warp(unsigned first);
+  bool deliver();
 
   Schedule schedule_;
   std::vector<Fiber> fibers_;
@@ -187,20 +198,45 @@ inline void Block::run(const std::function<void()>& body) {
     fiber.context.uc_link = &scheduler_;
     makecontext(&fiber.context, &Block::enter, 0);
   }
-  for (bool some = true, moved = true; some;) {
-    if (!moved) throw std::runtime_error("all threads wait for each other");
-    some = moved = false;
-    for (unsigned i = 0; i < threads(); ++i) {
-      threadIdx.x = schedule_.backwards ? threads() - 1 - i : i;
-      Fiber& next = fiber();
-      if (next.done) continue;
-      some = true;
-      if (next.watched != nullptr && *next.watched == next.seen) continue;
-      moved = true;
-      swapcontext(&scheduler_, &next.context);
-      if (error_ != nullptr) std::rethrow_exception(error_);
+  for (bool waits = true; waits;) {
+    bool moved = false;
+    waits = false;
+    for (unsigned i = 0; i < threads(); i += kLanes) {
+      const unsigned first = schedule_.backwards ? threads() - kLanes - i : i;
+      while (step_warp(first)) moved = true;
+      for (unsigned lane = 0; lane < kLanes; ++lane) waits = waits || !fibers_[first + lane].done;
     }
+    if (waits && !moved && !deliver()) throw std::runtime_error("all threads wait for each other");
   }
+}
+
+// Does the late copies of one barrier; whether there were any.
+inline bool Block::deliver() {
+  for (auto& [address, barrier] : barriers_) {
+    if (barrier.late.empty()) continue;
+    for (const Copy& copy : barrier.late) {
+      do_copy(copy);
+      barrier.bytes -= static_cast<std::int64_t>(copy.bytes);
+    }
+    barrier.late.clear();
+    settle(barrier);
+    return true;
+  }
+  return false;
+}
+
+// Gives every lane that can go on a turn; whether any could.
+inline bool Block::step_warp(unsigned first) {
+  bool moved = false;
+  for (unsigned i = 0; i < kLanes; ++i) {
+    threadIdx.x = first + (schedule_.backwards ? kLanes - 1 - i : i);
+    Fiber& next = fiber();
+    if (next.done || (next.watched != nullptr && *next.watched == next.seen)) continue;
+    moved = true;
+    swapcontext(&scheduler_, &next.context);
+    if (error_ != nullptr) std::rethrow_exception(error_);
+  }
+  return moved;
 }
 
 inline float bf16_of(std::uint32_t word, unsigned half) {
@@ -210,14 +246,6 @@ inline float bf16_of(std::uint32_t word, unsigned half) {
 // Element (row, k) of a 16x16 fragment that a warp's lanes hold: mma.cuh says where.
 inline float a_element(std::uint32_t (*words)[6], unsigned row, unsigned k) {
   return bf16_of(words[row % 8 * 4 + k % 8 / 2][row / 8 + 2 * (k / 8)], k % 2);
-}
-
-inline void do_copy(const Copy& copy) { std::memcpy(copy.to, copy.from, copy.bytes); }
-
-inline void settle(Barrier& barrier) {
-  if (barrier.arrivals > 0 || barrier.bytes > 0) return;
-  barrier.arrivals = barrier.arrivals_of_a_phase;
-  ++barrier.phase;
 }
 
 // Element (k, n) of B by a wgmma descriptor: K-major, 128-byte swizzle, which exchanges
@@ -307,11 +335,6 @@ inline void barrier_arrive_expecting(std::uint32_t barrier, std::uint32_t bytes)
 inline void barrier_arrive(std::uint32_t barrier) { barrier_arrive_expecting(barrier, 0); }
 inline void barrier_wait(std::uint32_t barrier, std::uint32_t parity) {
   emulation::Barrier& b = emulation::block->barriers().at(barrier);
-  for (; !b.late.empty() && b.phase % 2 == parity; b.late.pop_back()) {
-    do_copy(b.late.back());
-    b.bytes -= static_cast<std::int64_t>(b.late.back().bytes);
-    if (b.late.size() == 1) settle(b);
-  }
   while (b.phase % 2 == parity) {
     const unsigned phase = b.phase;
     emulation::block->wait_while(b.phase, phase);

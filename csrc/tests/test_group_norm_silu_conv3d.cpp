@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -157,8 +158,12 @@ void run_case(const Case& c, bool wgmma, const emulation::Schedule& schedule) {
     const unsigned threads = wgmma ? halo::kThreadsWgmma : halo::kThreads;
     emulation::Block block(
         threads, wgmma ? halo::Layout<16>::kSharedBytes : halo::Layout<8>::kSharedBytes, schedule);
-    block.run(
-        [&] { wgmma ? halo::run_wgmma(p, block.shared()) : halo::run_mma(p, block.shared()); });
+    try {
+      block.run(
+          [&] { wgmma ? halo::run_wgmma(p, block.shared()) : halo::run_mma(p, block.shared()); });
+    } catch (const std::runtime_error& error) {
+      expect(false, name + ": " + error.what());
+    }
   }
   // Beside the output's rounding: an activated value here and there is rounded the other way.
   osf::testing::expect_close<BFloat16>(y.values(), convolved(c, in), 4096.0, 1.0, name);
