@@ -32,12 +32,17 @@ struct Problem {
   const void* bias;
   float* mean;
   float* rstd;
+  float* affine;
   Moments* partial;
+  std::int64_t batch;
   std::int64_t channels;
   std::int64_t spatial;
   std::int64_t groups;
+  std::int64_t height;
+  std::int64_t width;
   std::int64_t block;
   std::int64_t chunks;
+  std::int64_t pieces;
   std::int64_t group_size;
   double eps;
   bool silu;
@@ -195,10 +200,12 @@ __global__ void __launch_bounds__(kThreads) moments_channels_last(const Problem 
 }
 
 // Block (b, g): the group's chunks, `chunk_size` values each but the last, into mean and inverse
-// standard deviation.
+// standard deviation, and what they make of its channels' weight and bias.
+template <class T>
 __global__ void __launch_bounds__(kThreads)
     combine_moments(const Problem p, const std::int64_t chunk_size) {
   __shared__ Merged merged[kThreads];
+  __shared__ float mean, rstd;
   const Moments* const partial = p.partial + static_cast<std::int64_t>(blockIdx.x) * p.chunks;
   Merged all = {0.0, 0.0, 0.0};
   for (std::int64_t k = threadIdx.x; k < p.chunks; k += kThreads) {
@@ -213,17 +220,25 @@ __global__ void __launch_bounds__(kThreads)
   }
   if (thread == 0) {
     const double variance = merged[0].square / static_cast<double>(p.group_size);
-    p.mean[blockIdx.x] = static_cast<float>(merged[0].mean);
-    p.rstd[blockIdx.x] = static_cast<float>(1.0 / sqrt(variance + p.eps));
+    p.mean[blockIdx.x] = mean = static_cast<float>(merged[0].mean);
+    p.rstd[blockIdx.x] = rstd = static_cast<float>(1.0 / sqrt(variance + p.eps));
+  }
+  if (p.affine == nullptr) return;
+  __syncthreads();
+  const std::int64_t width = p.channels / p.groups, first = blockIdx.x % p.groups * width;
+  float* const affine = p.affine + blockIdx.x / p.groups * p.channels;
+  for (std::int64_t c = first + thread; c < first + width; c += kThreads) {
+    const float scale = rstd * affine_value<T>(p, p.weight, c);
+    affine[c] = scale;
+    affine[p.batch * p.channels + c] = fmaf(-mean, scale, affine_value<T>(p, p.bias, c));
   }
 }
 
 // Block (b, c, k): chunk k, kThreads * kHeld values, of channel c's run.
 template <class T, int kVec>
-__global__ void __launch_bounds__(kThreads)
-    normalise_contiguous(const Problem p, const std::int64_t pieces) {
-  const std::int64_t row = blockIdx.x / pieces;
-  const std::int64_t start = blockIdx.x % pieces * (kThreads * kHeld);
+__global__ void __launch_bounds__(kThreads) normalise_contiguous(const Problem p) {
+  const std::int64_t row = blockIdx.x / p.pieces;
+  const std::int64_t start = blockIdx.x % p.pieces * (kThreads * kHeld);
   const std::int64_t c = row % p.channels;
   const std::int64_t group = row / (p.channels / p.groups);
   const float mean = p.mean[group];
@@ -243,39 +258,79 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// What a thread of a block on channels-last rows works on: kVec channels of every slots-th row.
+template <class T, int kVec>
+struct Lane {
+  int slots;
+  int slot;  // past `slots`: the thread has nothing to do
+  int channel;
+  float mean[kVec], scale[kVec], shift[kVec];
+
+  __device__ __forceinline__ Lane(const Problem& p, std::int64_t sample) {
+    const int vecs = static_cast<int>(p.channels) / kVec;
+    const int width = static_cast<int>(p.channels / p.groups);
+    slots = kThreads / vecs;
+    slot = static_cast<int>(threadIdx.x) / vecs;
+    channel = static_cast<int>(threadIdx.x) % vecs * kVec;
+#pragma unroll
+    for (int j = 0; j < kVec; ++j) {
+      const std::int64_t group = sample * p.groups + (channel + j) / width;
+      mean[j] = p.mean[group];
+      scale[j] = p.rstd[group] * affine_value<T>(p, p.weight, channel + j);
+      shift[j] = affine_value<T>(p, p.bias, channel + j);
+    }
+  }
+
+  __device__ __forceinline__ void normalise(const T* x, T* y, bool silu) const {
+    float v[kVec];
+    load_vec(x, v);
+#pragma unroll
+    for (int j = 0; j < kVec; ++j) v[j] = activated(fmaf(v[j] - mean[j], scale[j], shift[j]), silu);
+    store_vec(y, v);
+  }
+};
+
 // Block (b, k): the rows of moments_channels_last, each thread the same channels again.
 template <class T, int kVec>
 __global__ void __launch_bounds__(kThreads) normalise_channels_last(const Problem p) {
-  const std::int64_t sample = blockIdx.x / p.chunks, chunk = blockIdx.x % p.chunks;
-  const int channels = static_cast<int>(p.channels);
-  const int width = channels / static_cast<int>(p.groups);
-  const int vecs = channels / kVec;
-  const int slots = kThreads / vecs;
-  const int slot = static_cast<int>(threadIdx.x) / vecs;
-  const int c = static_cast<int>(threadIdx.x) % vecs * kVec;
-  if (slot >= slots) return;
+  const std::int64_t sample = blockIdx.x / p.pieces, chunk = blockIdx.x % p.pieces;
+  const Lane<T, kVec> lane(p, sample);
+  if (lane.slot >= lane.slots) return;
   const int rows = static_cast<int>(min(p.block, p.spatial - chunk * p.block));
-  const std::int64_t offset = (sample * p.spatial + chunk * p.block) * p.channels + c;
+  const std::int64_t offset = (sample * p.spatial + chunk * p.block) * p.channels + lane.channel;
   const T* const x = static_cast<const T*>(p.x) + offset;
   T* const y = static_cast<T*>(p.y) + offset;
-
-  float mean[kVec], scale[kVec], shift[kVec];
-#pragma unroll
-  for (int j = 0; j < kVec; ++j) {
-    const std::int64_t group = sample * p.groups + (c + j) / width;
-    mean[j] = p.mean[group];
-    scale[j] = p.rstd[group] * affine_value<T>(p, p.weight, c + j);
-    shift[j] = affine_value<T>(p, p.bias, c + j);
-  }
 #pragma unroll 4
-  for (int row = slot; row < rows; row += slots) {
-    const std::int64_t at = static_cast<std::int64_t>(row) * channels;
-    float v[kVec];
-    load_vec(x + at, v);
-#pragma unroll
-    for (int j = 0; j < kVec; ++j)
-      v[j] = activated(fmaf(v[j] - mean[j], scale[j], shift[j]), p.silu);
-    store_vec(y + at, v);
+  for (int row = lane.slot; row < rows; row += lane.slots) {
+    const std::int64_t at = row * p.channels;
+    lane.normalise(x + at, y + at, p.silu);
+  }
+}
+
+// Block (b, k): chunk k, `block` rows, of the frames with their border; a row of the border is
+// computed again from the row of x that it repeats.
+template <class T, int kVec>
+__global__ void __launch_bounds__(kThreads) normalise_bordered(const Problem p) {
+  const std::int64_t sample = blockIdx.x / p.pieces, chunk = blockIdx.x % p.pieces;
+  const Lane<T, kVec> lane(p, sample);
+  if (lane.slot >= lane.slots) return;
+  const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
+  const std::int64_t places = p.spatial / (p.height * p.width) * (p.height + 2) * (p.width + 2);
+  const int rows = static_cast<int>(min(p.block, places - chunk * p.block));
+  const std::int64_t first = chunk * p.block + lane.slot, line = first / (width + 2);
+  int w = static_cast<int>(first % (width + 2)) - 1, h = static_cast<int>(line % (height + 2)) - 1;
+  const T* x = static_cast<const T*>(p.x) + lane.channel +
+               (sample * p.spatial + line / (height + 2) * height * width) * p.channels;
+  T* y = static_cast<T*>(p.y) + (sample * places + first) * p.channels + lane.channel;
+  for (int row = lane.slot; row < rows; row += lane.slots, y += lane.slots * p.channels) {
+    const std::int64_t at = static_cast<std::int64_t>(min(max(h, 0), height - 1)) * width;
+    lane.normalise(x + (at + min(max(w, 0), width - 1)) * p.channels, y, p.silu);
+    for (w += lane.slots; w > width; w -= width + 2) {
+      if (++h > height) {
+        h = -1;
+        x += p.height * p.width * p.channels;
+      }
+    }
   }
 }
 
@@ -283,12 +338,7 @@ bool aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 ==
 
 std::int64_t dtype_bytes(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
 
-template <class T, int kVec>
-int launch(const GroupNormSiluParams& params, const GroupNormSiluConfig& config,
-           cudaStream_t stream) {
-  static_assert(kHeld % kVec == 0);
-  const std::int64_t sample_groups = params.batch * params.groups;
-  const std::int64_t width = params.channels / params.groups;
+Problem problem_of(const GroupNormSiluParams& params, const GroupNormSiluConfig& config) {
   Problem p{};
   p.x = params.x;
   p.y = params.y;
@@ -296,31 +346,47 @@ int launch(const GroupNormSiluParams& params, const GroupNormSiluConfig& config,
   p.bias = params.bias;
   p.mean = params.mean;
   p.rstd = params.rstd;
+  p.affine = params.affine;
   p.partial = static_cast<Moments*>(params.workspace);
+  p.batch = params.batch;
   p.channels = params.channels;
   p.spatial = params.spatial;
   p.groups = params.groups;
+  p.height = params.height;
+  p.width = params.width;
   p.block = config.block;
   p.chunks = config.chunks;
-  p.group_size = width * params.spatial;
+  p.pieces = config.pieces;
+  p.group_size = params.channels / params.groups * params.spatial;
   p.eps = params.eps;
   p.silu = params.silu;
   p.affine_float = params.affine_dtype == DType::kFloat32;
+  return p;
+}
 
+template <class T, int kVec>
+int launch(const GroupNormSiluParams& params, const GroupNormSiluConfig& config,
+           cudaStream_t stream) {
+  static_assert(kHeld % kVec == 0);
+  const Problem p = problem_of(params, config);
+  const unsigned groups = static_cast<unsigned>(params.batch * params.groups);
+  const std::int64_t width = params.channels / params.groups;
   if (params.channels_last) {
-    const unsigned blocks = static_cast<unsigned>(params.batch * config.chunks);
-    moments_channels_last<T, kVec><<<blocks, kThreads, 0, stream>>>(p);
-    combine_moments<<<static_cast<unsigned>(sample_groups), kThreads, 0, stream>>>(
-        p, config.block * width);
-    normalise_channels_last<T, kVec><<<blocks, kThreads, 0, stream>>>(p);
+    const unsigned chunks = static_cast<unsigned>(params.batch * config.chunks);
+    const unsigned pieces = static_cast<unsigned>(params.batch * config.pieces);
+    moments_channels_last<T, kVec><<<chunks, kThreads, 0, stream>>>(p);
+    combine_moments<T><<<groups, kThreads, 0, stream>>>(p, config.block * width);
+    if (params.y != nullptr) {
+      const auto normalise =
+          params.height > 0 ? normalise_bordered<T, kVec> : normalise_channels_last<T, kVec>;
+      normalise<<<pieces, kThreads, 0, stream>>>(p);
+    }
   } else {
-    const std::int64_t pieces = ceil_div(params.spatial, kThreads * kHeld);
+    const unsigned pieces = static_cast<unsigned>(params.batch * params.channels * config.pieces);
     moments_contiguous<T, kVec>
-        <<<static_cast<unsigned>(sample_groups * config.chunks), kThreads, 0, stream>>>(p);
-    combine_moments<<<static_cast<unsigned>(sample_groups), kThreads, 0, stream>>>(p, config.block);
-    normalise_contiguous<T, kVec>
-        <<<static_cast<unsigned>(params.batch * params.channels * pieces), kThreads, 0, stream>>>(
-            p, pieces);
+        <<<static_cast<unsigned>(groups * config.chunks), kThreads, 0, stream>>>(p);
+    combine_moments<T><<<groups, kThreads, 0, stream>>>(p, config.block);
+    if (params.y != nullptr) normalise_contiguous<T, kVec><<<pieces, kThreads, 0, stream>>>(p);
   }
   return static_cast<int>(cudaGetLastError());
 }
@@ -336,7 +402,8 @@ int launch_typed(const GroupNormSiluParams& params, const GroupNormSiluConfig& c
 
 std::string GroupNormSiluConfig::describe() const {
   std::ostringstream text;
-  text << "vec=" << vec << ", block=" << block << ", chunks=" << chunks << ", threads=" << kThreads;
+  text << "vec=" << vec << ", block=" << block << ", chunks=" << chunks << ", pieces=" << pieces
+       << ", threads=" << kThreads;
   return text.str();
 }
 
@@ -348,6 +415,12 @@ GroupNormSiluConfig group_norm_silu_config(const GroupNormSiluParams& p) {
   check(p.affine_dtype == p.dtype || p.affine_dtype == DType::kFloat32,
         "group_norm_silu: weight and bias must be float32 or ", dtype_name(p.dtype), ", not ",
         dtype_name(p.affine_dtype));
+  check((p.height > 0) == (p.width > 0) && p.height >= 0 && p.height < kMaxBlocks - 1 &&
+            p.width < kMaxBlocks - 1,
+        "group_norm_silu: frames of ", p.height, "x", p.width, " have no border");
+  check(p.height == 0 || (p.channels_last && p.spatial % (p.height * p.width) == 0),
+        "group_norm_silu: a border needs channels_last and whole frames of ", p.height, "x",
+        p.width, ", not ", p.spatial, " positions");
   const int wide = static_cast<int>(16 / dtype_bytes(p.dtype));
   // A vector never crosses a channel (contiguous) or a row (channels last).
   const std::int64_t unit = p.channels_last ? p.channels : p.spatial;
@@ -362,13 +435,19 @@ GroupNormSiluConfig group_norm_silu_config(const GroupNormSiluParams& p) {
           " groups, not ", p.groups);
     config.block = kThreads / vecs * (kHeld / config.vec);
     config.chunks = ceil_div(p.spatial, config.block);
+    config.pieces = config.chunks;
+    if (p.height > 0) {
+      const std::int64_t frames = p.spatial / (p.height * p.width);
+      config.pieces = ceil_div(frames * (p.height + 2) * (p.width + 2), config.block);
+    }
   } else {
     config.block = kThreads * kHeld;
     config.chunks = ceil_div(p.channels / p.groups * p.spatial, config.block);
+    config.pieces = ceil_div(p.spatial, kThreads * kHeld);
   }
-  const std::int64_t pieces = ceil_div(p.spatial, kThreads * kHeld);
   const std::int64_t blocks =
-      p.batch * std::max(p.groups * config.chunks, p.channels * (p.channels_last ? 1 : pieces));
+      p.batch * std::max({p.groups, p.channels_last ? config.chunks : p.groups * config.chunks,
+                          p.channels_last ? config.pieces : p.channels * config.pieces});
   check(blocks <= kMaxBlocks, "group_norm_silu: ", blocks, " blocks are more than a grid takes");
   return config;
 }

@@ -13,6 +13,12 @@
 namespace osf::cuda {
 namespace {
 
+#ifdef OSF_HAS_SM90A
+constexpr bool kHasWgmma = true;
+#else
+constexpr bool kHasWgmma = false;
+#endif
+
 using halo_conv3d::Layout;
 using halo_conv3d::Problem;
 
@@ -80,7 +86,7 @@ GroupNormSiluConv3dConfig group_norm_silu_conv3d_config(const GroupNormSiluConv3
   check(capability == 80 || capability == 90, "group_norm_silu_conv3d: no kernel for capability ",
         capability / 10, ".", capability % 10);
   GroupNormSiluConv3dConfig config{};
-  config.wgmma = capability == 90;
+  config.wgmma = kHasWgmma && capability == 90;
   const std::int64_t rows = config.wgmma ? 16 : 8;
   config.tiles = p.batch * p.frames * ceil_div(p.height, rows) *
                  ceil_div(p.width, halo_conv3d::kTileWidth) * (p.outputs / kConv3dTileChannels);

@@ -47,7 +47,7 @@ inline constexpr std::int64_t kConv3dTileChannels = 128;
 
 // How one call is cut up: pure, so that it can be asked without a device.
 struct GroupNormSiluConv3dConfig {
-  bool wgmma;  // else mma.sync
+  bool wgmma;  // else mma.sync: on sm_80, and where the build left sm_90a out
   std::int64_t tiles;
   std::int64_t blocks;
   std::int64_t threads;

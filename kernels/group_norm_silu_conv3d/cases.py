@@ -55,6 +55,8 @@ CHECK = (
     Case(name="to-pixels", channels=16, out_channels=3, groups=8, size=(2, 4, 4), residual=False),
     Case(name="pixel", channels=32, out_channels=8, groups=2, size=(3, 1, 1), bias=False),
     Case(name="pointwise", channels=6, out_channels=4, groups=3, size=(2, 3, 2), kernel=(1, 1, 1)),
+    # More than one tile of the kernels that take whole tiles of channels.
+    Case(name="tiles", channels=128, out_channels=128, groups=32, size=(2, 2, 17)),
     Case(name="empty", batch=0, channels=4, out_channels=2, groups=2, size=(2, 3, 3)),
 )
 
