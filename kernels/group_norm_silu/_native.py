@@ -11,7 +11,6 @@ from torch import Tensor
 from ..contract import layout_of
 from ..native import DTYPE_CODES
 
-
 # Addresses of x, y, weight, bias, mean, rstd; sizes; eps, silu, layout and dtypes.
 Arguments = tuple[int, int, int, int, int, int, int, int, int, int, float, bool, bool, int, int]
 
