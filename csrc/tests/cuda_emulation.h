@@ -1,11 +1,10 @@
 // A block of a CUDA kernel on the CPU: its threads are fibers that run one at a time and change
 // over where a real one would wait; the functions of cuda/common/*.cuh have stand-ins here.
 //
-// A warp runs as far as it can before the next one does; products of wgmma read shared memory as
-// late as they may, at the wait for them; copies arrive at once or as late as they may, by choice.
-// So a wait that is missing, or memory used again too early, changes the result. Waiting for what
-// nobody will do is reported. Not modelled: fences between the memory's views, registers handed
-// over, speed.
+// A warp runs as far as it can before the next one does; products of wgmma read shared memory at
+// the wait for them, they and copies at once or when nothing else can happen, by choice. So a wait
+// that is missing, or memory used again too early, changes the result. Waiting for what nobody will
+// do is reported. Not modelled: fences between the memory's views, registers handed over, speed.
 #pragma once
 
 #include <ucontext.h>
@@ -42,11 +41,12 @@ inline Index gridDim = {1};
 namespace emulation {
 
 inline constexpr unsigned kLanes = 32;
-inline constexpr std::size_t kStackBytes = std::size_t{256} << 10;
+inline constexpr std::size_t kStackBytes = std::size_t{64} << 10;
 
 struct Schedule {
-  bool backwards = false;    // the last thread comes first
-  bool late_copies = false;  // when all wait, not when they are asked for
+  bool backwards = false;      // the last thread comes first
+  bool late_copies = false;    // of mbarriers: when all wait, not when they are asked for
+  bool late_products = false;  // of wgmma: when all wait and copies are done
 };
 
 // Threads that wait for each other: of a warp, of some warps, of the block.
@@ -153,6 +153,12 @@ class Block {
   }
   void meet_some(int number, unsigned threads) { meet(meetings_[number], threads); }
 
+  void wait_for_products() {
+    if (!schedule_.late_products) return;
+    ++waiting_for_products_;
+    wait_while(products_done_, products_done_);
+  }
+
   // Lanes show each other words: the buffer to write, and after meet_warp to read.
   std::uint32_t (*words())[6] { return warp().words[fiber().turn % 2]; }
   void meet_warp() { meet(warp().meeting, kLanes); }
@@ -162,6 +168,7 @@ class Block {
   static void enter();
   bool step_warp(unsigned first);
   bool deliver();
+  bool finish_products();
 
   Schedule schedule_;
   std::vector<Fiber> fibers_;
@@ -171,6 +178,8 @@ class Block {
   std::vector<unsigned char> memory_;
   unsigned char* shared_ = nullptr;
   unsigned char* end_ = nullptr;
+  unsigned waiting_for_products_ = 0;
+  unsigned products_done_ = 0;
   ucontext_t scheduler_;
   const std::function<void()>* body_ = nullptr;
   std::exception_ptr error_;
@@ -206,7 +215,8 @@ inline void Block::run(const std::function<void()>& body) {
       while (step_warp(first)) moved = true;
       for (unsigned lane = 0; lane < kLanes; ++lane) waits = waits || !fibers_[first + lane].done;
     }
-    if (waits && !moved && !deliver()) throw std::runtime_error("all threads wait for each other");
+    if (waits && !moved && !deliver() && !finish_products())
+      throw std::runtime_error("all threads wait for each other");
   }
 }
 
@@ -223,6 +233,14 @@ inline bool Block::deliver() {
     return true;
   }
   return false;
+}
+
+// Lets those go on that wait for products; whether there were any.
+inline bool Block::finish_products() {
+  const bool some = waiting_for_products_ > 0;
+  waiting_for_products_ = 0;
+  ++products_done_;
+  return some;
 }
 
 // Gives every lane that can go on a turn; whether any could.
@@ -285,6 +303,31 @@ inline std::uint32_t shared_address(const void* p) {
                                     emulation::block->shared());
 }
 
+template <class T>
+T from_float(float v) {
+  T out;
+  osf::from_float(v, &out);
+  return out;
+}
+template <class T>
+inline constexpr int kVecWidth = 16 / sizeof(T);
+
+// Vectors must lie as a device's loads need them.
+template <int kWidth, class T>
+void load_vec(const T* p, float (&out)[kWidth]) {
+  if (reinterpret_cast<std::uintptr_t>(p) % (kWidth * sizeof(T)) != 0) {
+    throw std::runtime_error("a vector is misaligned");
+  }
+  for (int i = 0; i < kWidth; ++i) out[i] = to_float(p[i]);
+}
+template <int kWidth, class T>
+void store_vec(T* p, const float (&in)[kWidth]) {
+  if (reinterpret_cast<std::uintptr_t>(p) % (kWidth * sizeof(T)) != 0) {
+    throw std::runtime_error("a vector is misaligned");
+  }
+  for (int i = 0; i < kWidth; ++i) osf::from_float(in[i], p + i);
+}
+
 inline float as_float(std::uint32_t bits) { return bits_float(bits); }
 inline float exp2_approx(float v) { return std::exp2(v); }
 inline float reciprocal_approx(float v) { return 1.0f / v; }
@@ -294,6 +337,15 @@ inline std::uint32_t pack_bf16(float low, float high) {
 inline float fmaf(float a, float b, float c) { return std::fma(a, b, c); }
 
 inline void __syncwarp() { emulation::block->meet_warp(); }
+inline float __shfl_xor_sync(unsigned, float v, int step) {
+  emulation::Block& block = *emulation::block;
+  const unsigned lane = threadIdx.x % emulation::kLanes;
+  auto* const words = block.words();
+  words[lane][0] = float_bits(v);
+  block.meet_warp();
+  block.next_words();
+  return bits_float(words[lane ^ static_cast<unsigned>(step)][0]);
+}
 inline void __syncthreads() { emulation::block->meet_some(0, emulation::block->threads()); }
 template <int kBarrier, int kThreads>
 void sync_some() {
@@ -400,6 +452,7 @@ inline void wgmma_wait_all() {
   emulation::Block& block = *emulation::block;
   emulation::Warp& warp = block.warp();
   const unsigned lane = threadIdx.x % emulation::kLanes;
+  block.wait_for_products();
   for (const emulation::Product& product : block.fiber().products) {
     auto* const words = block.words();
     for (unsigned i = 0; i < 4; ++i) words[lane][i] = product.a[i];

@@ -1,7 +1,7 @@
 """group_norm_silu_conv3d in CUDA C++: what it refuses and how it packs (anywhere), values (GPU).
 
 The arithmetic and the order of its copies and waits are tested without a GPU in
-csrc/tests/test_group_norm_silu_conv3d.cpp.
+csrc/tests/test_cuda_group_norm_silu_conv3d.cpp.
 """
 
 from __future__ import annotations

@@ -143,11 +143,12 @@ halo::Problem problem_of(const Case& c, const Inputs& in, const std::vector<BFlo
 }
 
 void run_case(const Case& c, bool wgmma, const emulation::Schedule& schedule) {
-  const std::string name =
-      std::to_string(c.batch) + "x" + std::to_string(c.frames) + "x" + std::to_string(c.height) +
-      "x" + std::to_string(c.width) + " " + std::to_string(c.channels) + "->" +
-      std::to_string(c.outputs) + (wgmma ? " wgmma" : " mma") +
-      (schedule.late_copies ? " late" : " early") + (schedule.backwards ? " backwards" : "");
+  const std::string name = std::to_string(c.batch) + "x" + std::to_string(c.frames) + "x" +
+                           std::to_string(c.height) + "x" + std::to_string(c.width) + " " +
+                           std::to_string(c.channels) + "->" + std::to_string(c.outputs) +
+                           (wgmma ? " wgmma" : " mma") +
+                           (schedule.late_copies ? ", late copies" : "") +
+                           (schedule.late_products ? ", late products" : "");
   const Inputs in(c);
   const std::vector<BFloat16> weight = packed(c, in.weight);
   Guarded<BFloat16> y(static_cast<std::int64_t>(in.residual.size()));
@@ -186,14 +187,17 @@ void activation() {
 
 int main() {
   activation();
-  const Case down = {1, 2, 17, 3, 128, 128, true, true, 2};
-  const Case across = {2, 1, 2, 18, 256, 128, false, false, 1};
-  const Case wide = {1, 3, 1, 1, 128, 256, true, false, 3};
-  run_case(down, true, {/*backwards=*/false, /*late_copies=*/true});
-  run_case(across, true, {/*backwards=*/true, /*late_copies=*/false});
-  run_case(wide, true, {/*backwards=*/true, /*late_copies=*/true});
-  run_case(down, false, {/*backwards=*/true, /*late_copies=*/true});
-  run_case(across, false, {/*backwards=*/false, /*late_copies=*/false});
+  const emulation::Schedule at_once = {};
+  const emulation::Schedule late_copies = {true, true, false};
+  const emulation::Schedule late_products = {false, false, true};
+  const Case down = {1, 2, 17, 3, 128, 128, true, true, 1};
+  const Case across = {1, 1, 2, 17, 128, 256, false, true, 3};
+  const Case pieces = {2, 1, 1, 1, 256, 128, true, false, 1};
+  run_case(down, true, late_products);
+  run_case(across, true, late_copies);
+  run_case(pieces, true, at_once);
+  run_case({1, 2, 9, 3, 128, 128, true, true, 1}, false, at_once);
+  run_case(pieces, false, late_copies);
   std::printf("%s\n", osf::testing::failures == 0 ? "all passed" : "failed");
   return osf::testing::failures == 0 ? 0 : 1;
 }
