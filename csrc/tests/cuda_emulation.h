@@ -25,7 +25,10 @@
 #include "core/half.h"
 
 #define __device__
+#define __global__
 #define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __shared__ static  // one block runs at a time
 
 namespace osf::cuda {
 
@@ -333,6 +336,14 @@ inline float exp2_approx(float v) { return std::exp2(v); }
 inline float reciprocal_approx(float v) { return 1.0f / v; }
 inline std::uint32_t pack_bf16(float low, float high) {
   return static_cast<std::uint32_t>(to_bfloat16(high).bits) << 16 | to_bfloat16(low).bits;
+}
+template <class T>
+T min(T a, T b) {
+  return a < b ? a : b;
+}
+template <class T>
+T max(T a, T b) {
+  return a < b ? b : a;
 }
 inline float fmaf(float a, float b, float c) { return std::fma(a, b, c); }
 
