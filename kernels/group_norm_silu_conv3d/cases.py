@@ -78,6 +78,8 @@ CHECK = (
         moments=True,
         gather=True,
     ),
+    # More than one tile of the kernels that take whole tiles of channels.
+    Case(name="tiles", channels=128, out_channels=128, groups=32, size=(2, 2, 17)),
     Case(name="empty", batch=0, channels=4, out_channels=2, groups=2, size=(2, 3, 3)),
 )
 

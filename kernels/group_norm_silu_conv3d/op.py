@@ -13,7 +13,7 @@ from .. import moments as of_channels
 from ..causal_conv3d import op as conv
 from ..group_norm_silu import op as norm
 from ..registry import Backend, Op
-from . import _cpu, _torch, reference
+from . import _cpu, _cuda, _torch, reference
 
 _NAME = "group_norm_silu_conv3d"
 
@@ -208,6 +208,7 @@ FORWARD = Op(
     reference=of_channels.gathered_after(reference.forward, 8),
     fake=_fake,
     backends=[
+        Backend("cuda", "cuda", _cuda.forward, _cuda.why_not),
         Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         of_channels.row_gathering_after(
             Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED), 8
