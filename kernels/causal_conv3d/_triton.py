@@ -439,7 +439,9 @@ def _launch(
     kernel_function, tiles: int, arguments: dict[str, Any], packed: Tensor, kernel: Sequence[int],
     channels: int, y: Tensor, config: Config, zeros: bool,
 ) -> Launch:  # fmt: skip
-    """What both forms share: their constants, and absent tensors as constants."""
+    """What both forms share: a dense bias, constants, and absent tensors as constants."""
+    if arguments["bias_ptr"] is not None:
+        arguments["bias_ptr"] = arguments["bias_ptr"].contiguous()
     absent = {name: None for name, value in arguments.items() if value is None}
     taps = kernel[0] * kernel[1] * kernel[2]
     constants = {
