@@ -14,11 +14,11 @@ Two forms, chosen in launch.py:
           (kW - 1 of W') are computed and dropped.
   gather  any kernel and stride. Every tap looks its pixels up, clamped or masked; with few
           channels ("joint") taps and channels are one index.
-Parallel: one program per (frame, tile of its positions, block of output channels); the blocks of
-one tile are neighbours, so that they share x in the L2 cache.
-Bytes: reads x once per tap and block of outputs, mostly from L2, and from memory about once per
-tap in time; weights once per tile, from L2; the residual once; writes y once. The bordered copy
-reads and writes x once more.
+Parallel: one program per (frame, tile of its positions, block of output channels). Neighbours are
+the blocks of one tile, then the same tile of a few frames: they read the same x from the L2 cache.
+Bytes: through L2, x once per tap and block of outputs, and the weight once per tile; from memory, x
+about (1 + (kT - 1) / frames_together) times; the residual is read and y written once. The bordered
+copy reads and writes x once more.
 """
 
 from __future__ import annotations
@@ -95,12 +95,22 @@ def finish_tile(
 
 
 @triton.jit
+def place_of(pid_m, num_tiles, num_frames, FRAMES_TOGETHER: tl.constexpr):
+    """Frame and tile of a program: neighbours do the same tile of a few frames, which overlap."""
+    group = pid_m // (num_tiles * FRAMES_TOGETHER)
+    first = group * FRAMES_TOGETHER
+    within = pid_m - first * num_tiles
+    members = tl.minimum(num_frames - first, FRAMES_TOGETHER)
+    return first + within % members, within // members
+
+
+@triton.jit
 def plane_kernel(
     x, w, y_ptr, bias_ptr, residual_ptr, partial_ptr,
-    x_frames, T, H, W, plane_w, plane_size, num_rows, front, partial_stride,
+    num_frames, x_frames, T, H, W, plane_w, plane_size, num_rows, front, partial_stride,
     C: tl.constexpr, O: tl.constexpr, PACKED_C: tl.constexpr, PACKED_O: tl.constexpr,
     KT: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, ZEROS: tl.constexpr,
-    DESCRIPTORS: tl.constexpr, SPLIT: tl.constexpr,
+    DESCRIPTORS: tl.constexpr, SPLIT: tl.constexpr, FRAMES_TOGETHER: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """x: num_rows = B * x_frames * plane_size rows of C; y: [B, T, H, W, O]."""
@@ -108,8 +118,8 @@ def plane_kernel(
     start_n = pid % (PACKED_O // BLOCK_N) * BLOCK_N
     pid_m = pid // (PACKED_O // BLOCK_N)
     num_tiles = tl.cdiv(H * plane_w, BLOCK_M)
-    pid_f = pid_m // num_tiles
-    start_m = pid_m % num_tiles * BLOCK_M
+    pid_f, tile = place_of(pid_m, num_tiles, num_frames, FRAMES_TOGETHER)
+    start_m = tile * BLOCK_M
     first_frame = pid_f // T * x_frames
     frame = pid_f % T - front
     offs_m = tl.arange(0, BLOCK_M)
@@ -147,7 +157,7 @@ def plane_kernel(
     at_m = (at_h - first_h) * W + at_w - first_w
     first_row = (pid_f.to(tl.int64) * H + first_h) * W + first_w
     if partial_ptr is not None:
-        partial_ptr += pid_m.to(tl.int64) * O
+        partial_ptr += (pid_f * num_tiles + tile).to(tl.int64) * O
     finish_tile(
         y_ptr, bias_ptr, residual_ptr, partial_ptr, b_acc, first_row, at_m, mask_m, start_n,
         partial_stride, O, BLOCK_M, BLOCK_N, SPLIT,
@@ -157,12 +167,13 @@ def plane_kernel(
 @triton.jit
 def gather_kernel(
     x_ptr, w_ptr, y_ptr, bias_ptr, residual_ptr,
-    x_frames, x_height, x_width, T, H, W, front, top, left,
+    num_frames, x_frames, x_height, x_width, T, H, W, front, top, left,
     C: tl.constexpr, O: tl.constexpr,
     ROWS: tl.constexpr, PACKED_C: tl.constexpr, PACKED_O: tl.constexpr,
     KT: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
     STRIDE_T: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
     ZEROS: tl.constexpr, JOINT: tl.constexpr, SPLIT: tl.constexpr,
+    FRAMES_TOGETHER: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """x: [B, x_frames, x_height, x_width, C]; y: [B, T, H, W, O]; w: [ROWS, PACKED_O]."""
@@ -170,8 +181,8 @@ def gather_kernel(
     start_n = pid % (PACKED_O // BLOCK_N) * BLOCK_N
     pid_m = pid // (PACKED_O // BLOCK_N)
     num_tiles = tl.cdiv(H * W, BLOCK_M)
-    pid_f = pid_m // num_tiles
-    start_m = pid_m % num_tiles * BLOCK_M
+    pid_f, tile = place_of(pid_m, num_tiles, num_frames, FRAMES_TOGETHER)
+    start_m = tile * BLOCK_M
     x_ptr += (pid_f // T * x_frames).to(tl.int64) * x_height * x_width * C
     frame = pid_f % T * STRIDE_T - front
     offs_m = tl.arange(0, BLOCK_M)
@@ -361,7 +372,7 @@ def plan_plane(
     arguments = {
         "x": x, "w": w, "y_ptr": y, "bias_ptr": bias, "residual_ptr": residual,
         "partial_ptr": partial,
-        "x_frames": x_frames, "T": frames, "H": height, "W": width,
+        "num_frames": batch * frames, "x_frames": x_frames, "T": frames, "H": height, "W": width,
         "plane_w": columns, "plane_size": rows * columns, "num_rows": num_rows, "front": front,
         "partial_stride": 0 if partial is None else partial.stride(0),
     }  # fmt: skip
@@ -380,7 +391,7 @@ def plan_gather(
     arguments = {
         "x_ptr": x, "w_ptr": packed, "y_ptr": y, "bias_ptr": bias, "residual_ptr": None,
         "x_frames": x_frames, "x_height": x_height, "x_width": x_width,
-        "T": frames, "H": height, "W": width,
+        "num_frames": batch * frames, "T": frames, "H": height, "W": width,
         "front": border[0][0], "top": border[1][0], "left": border[2][0],
     }  # fmt: skip
     tiles = batch * frames * cdiv(height * width, config.block_m)
@@ -449,7 +460,7 @@ def _launch(
         "PACKED_C": config.packed_shape(channels, y.shape[-1], taps)[2],
         "PACKED_O": packed.shape[1],
         "KT": kernel[0], "KH": kernel[1], "KW": kernel[2],
-        "ZEROS": zeros, "SPLIT": config.split,
+        "ZEROS": zeros, "SPLIT": config.split, "FRAMES_TOGETHER": config.frames_together,
         "BLOCK_M": config.block_m, "BLOCK_N": config.block_n, "BLOCK_K": config.block_k,
     }  # fmt: skip
     return Launch(

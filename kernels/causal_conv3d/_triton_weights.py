@@ -32,8 +32,8 @@ def pack_kernel(
     """packed[tap * packed_c + c, o] = w[o, c, tap], zero elsewhere.
 
     A weight can be written behind autograd's back (through .data), and asking the device would
-    stall it. So every program compares the diagonal of its tile with what it packed, and packs
-    again if they differ; unless STALE says that it must anyway.
+    stall it. So every program compares an element of each row of its tile, along the diagonal, with
+    what it packed, and packs again if they differ; unless STALE says that it must anyway.
     """
     offs_r = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     offs_o = tl.program_id(1).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -43,9 +43,11 @@ def pack_kernel(
     mask_r = (tap < num_taps) & (channel < C)
     changed = True
     if not STALE:
-        mask = (offs_r < num_rows) & (offs_o < packed_o)
-        b_now = tl.load(w_ptr + at_r + offs_o * w_stride_o, mask=mask_r & (offs_o < O), other=0.0)
-        b_kept = tl.load(packed_ptr + offs_r * packed_o + offs_o, mask=mask, other=0.0)
+        start_o = tl.program_id(1).to(tl.int64) * BLOCK
+        probe_o = start_o + tl.arange(0, BLOCK) % tl.maximum(tl.minimum(O - start_o, BLOCK), 1)
+        mask = mask_r & (probe_o < O)
+        b_now = tl.load(w_ptr + at_r + probe_o * w_stride_o, mask=mask, other=0.0)
+        b_kept = tl.load(packed_ptr + offs_r * packed_o + probe_o, mask=mask, other=0.0)
         changed = tl.max((b_now != b_kept).to(tl.int32), axis=0) != 0
     if changed:
         inside = mask_r[:, None] & (offs_o < O)[None, :]

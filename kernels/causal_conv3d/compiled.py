@@ -45,16 +45,21 @@ def launches(capability: int) -> Iterator[Compiled]:
             name=f"plane.{name}", launch=plan(layer, capability, "given"), promises=hopper
         )
     gathered = (matrix,) if capability == 90 else ()
-    for name, layer in (("down", DOWN), ("from-3", FROM_PIXELS)):
-        yield Compiled(
-            name=f"gather.{name}", launch=plan(layer, capability, "none"), promises=gathered
-        )
-    for name, layer, plane in (("plane", LAST, "given"), ("gather", DOWN, "none")):
-        yield Compiled(
-            name=f"{name}.fp32",
-            launch=plan(layer, capability, plane, dtype=torch.float32),  # type: ignore[arg-type]
-        )
-    yield Compiled(name="border", launch=plan_border(LAST), promises=("ld.global.v4",))
+    for name, layer in (("gather.down", DOWN), ("joint.from-3", FROM_PIXELS)):
+        yield Compiled(name=name, launch=plan(layer, capability, "none"), promises=gathered)
+    forms: tuple[tuple[str, Layer, Plane], ...] = (
+        ("plane", LAST, "given"),
+        ("gather", DOWN, "none"),
+        ("joint", FROM_PIXELS, "none"),
+    )
+    for name, layer, plane in forms:
+        launch = plan(layer, capability, plane, dtype=torch.float32)
+        yield Compiled(name=f"{name}.fp32", launch=launch)
+        launch = plan(layer, capability, plane, zeros=True)
+        yield Compiled(name=f"{name}.zeros", launch=launch)
+    for zeros in (False, True):
+        launch = plan_border(LAST, zeros=zeros)
+        yield Compiled(name=f"border.zeros={zeros}", launch=launch, promises=("ld.global.v4",))
     for stale in (False, True):
         yield Compiled(name=f"pack.stale={stale}", launch=plan_pack(MIDDLE, stale))
 
@@ -67,6 +72,7 @@ def plan(
     dtype: torch.dtype = torch.bfloat16,
     residual: bool = False,
     statistics: bool = False,
+    zeros: bool = False,
 ) -> Launch:
     """The launch for a layer, on a plane (border written) or on the video itself."""
     config = pick(problem(layer, plane, dtype), capability, statistics=statistics)
@@ -79,7 +85,7 @@ def plan(
     border = padding(layer.kernel, "replicate")
     if config.form != "plane":
         return _triton.plan_gather(
-            x, packed, bias, y, layer.kernel, layer.stride, border, config, zeros=False
+            x, packed, bias, y, layer.kernel, layer.stride, border, config, zeros
         )
     video = bordered(layer, dtype)
     return _triton.plan_plane(
@@ -91,6 +97,7 @@ def plan(
         layer.kernel,
         config,
         front=border[0][0],
+        zeros=zeros,
         partial=_triton.new_partial(video, y, config) if statistics else None,
     )
 
@@ -121,11 +128,11 @@ def packed_for(layer: Layer, config: Config, dtype: torch.dtype) -> torch.Tensor
     return meta(*shape[:2], dtype=dtype)
 
 
-def plan_border(layer: Layer) -> Launch:
+def plan_border(layer: Layer, *, zeros: bool) -> Launch:
     """The launch of the copy that writes the border."""
     x = meta(1, *layer.size, layer.channels)
     border = padding(layer.kernel, "replicate")
-    return _triton.plan_border(x, bordered(layer, x.dtype), border, zeros=False)
+    return _triton.plan_border(x, bordered(layer, x.dtype), border, zeros)
 
 
 def plan_pack(layer: Layer, stale: bool) -> Launch:

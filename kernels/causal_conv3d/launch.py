@@ -82,6 +82,7 @@ class Config:
         block_n: output channels, likewise.
         block_k: input channels (of one tap), or of "joint" pairs of tap and channel, likewise.
         split: finish a tile in two halves, which halves the registers of its end.
+        frames_together: frames that neighbouring programs work on at the same place.
         num_warps: per program.
         num_stages: loads in flight.
     """
@@ -92,6 +93,7 @@ class Config:
     block_n: int
     block_k: int
     split: bool
+    frames_together: int
     num_warps: int
     num_stages: int
 
@@ -154,6 +156,7 @@ def _tile(
         block_n=block_n,
         block_k=_least_padding(total, block_k),
         split=block_m * block_n > 128 * 128,
+        frames_together=4,
         num_warps=num_warps,
         num_stages=num_stages,
     )

@@ -36,14 +36,14 @@ def inputs(
 @pytest.mark.parametrize(
     ("channels", "out_channels", "size", "kernel", "stride", "pad_mode"),
     [
-        (18, 5, (2, 3, 3), (3, 3, 3), (1, 2, 2), "replicate"),
-        (20, 17, (3, 3, 4), (2, 1, 5), (2, 1, 2), "zeros"),
+        (18, 5, (2, 2, 3), (2, 3, 3), (1, 2, 2), "replicate"),
+        (20, 17, (3, 2, 4), (2, 1, 3), (2, 1, 2), "zeros"),
         (17, 3, (3, 3, 2), (2, 3, 1), (1, 1, 2), "valid"),
-        (3, 20, (2, 9, 8), (3, 3, 3), (1, 1, 1), "replicate"),
+        (3, 20, (1, 9, 8), (3, 3, 3), (1, 1, 1), "replicate"),
         (3, 4, (3, 5, 4), (3, 3, 3), (2, 2, 2), "zeros"),
         (24, 40, (2, 3, 4), (1, 3, 3), (1, 1, 1), "valid"),
         (40, 300, (2, 3, 5), (1, 1, 1), (1, 1, 1), "replicate"),
-        (16, 300, (2, 2, 3), (4, 1, 1), (1, 1, 1), "zeros"),
+        (16, 300, (5, 2, 3), (2, 1, 1), (1, 1, 1), "zeros"),
     ],
 )
 def test_causal_conv3d(
@@ -81,7 +81,7 @@ def test_a_border_is_copied_where_it_pays(pad_mode: str, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("batch", "channels", "out_channels", "size", "kernel", "has_bias", "has_residual"),
     [
-        (2, 20, 24, (2, 3, 4), (2, 3, 3), True, True),
+        (2, 20, 24, (2, 2, 4), (2, 3, 3), True, True),
         (1, 16, 3, (1, 2, 70), (3, 1, 3), True, False),
         (1, 16, 300, (2, 2, 3), (1, 3, 1), False, True),
     ],
@@ -104,12 +104,12 @@ def test_convolve_plane(
 
 
 def test_sums_for_the_norm_behind() -> None:
-    x, weight, bias = inputs(16, 20, (2, 5, 50), (1, 3, 3), batch=2, dtype=torch.float16)
-    residual = noise(2, 20, 2, 5, 50, dtype=torch.float16, seed=3)
+    x, weight, bias = inputs(16, 20, (2, 3, 65), (1, 1, 3), batch=2, dtype=torch.float16)
+    residual = noise(2, 20, 2, 3, 65, dtype=torch.float16, seed=3)
     args = (x, weight, bias, residual)
-    y, partial = _triton.convolve_plane_and_sum(bordered(x, (1, 3, 3)), *args[1:])
+    y, partial = _triton.convolve_plane_and_sum(bordered(x, (1, 1, 3)), *args[1:])
     agrees(y, args)
-    assert partial.shape[2] > 2 * 2  # several tiles a frame
+    assert partial.shape[2] == 2 * 2  # two tiles in each frame
     values = y.double()
     for which, expected in enumerate((values, values.square())):
         sums = partial[which].double().sum(1)
@@ -149,7 +149,7 @@ def test_later_frames_change_no_bit() -> None:
 @pytest.mark.parametrize("pad_mode", ["replicate", "zeros"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
 def test_the_copy_with_a_border(pad_mode: str, layout: torch.memory_format) -> None:
-    x = noise(2, 130, 2, 3, 33, dtype=torch.float16).contiguous(memory_format=layout)
+    x = noise(2, 130, 1, 2, 33, dtype=torch.float16).contiguous(memory_format=layout)
     padding = reference.padding((1, 5, 3), pad_mode)
     expected = reference.pad(x, (1, 5, 3), pad_mode).permute(0, 2, 3, 4, 1).contiguous()
     plane = torch.full_like(expected, float("nan"))

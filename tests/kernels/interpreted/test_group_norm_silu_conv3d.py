@@ -7,6 +7,8 @@ import torch
 
 from opensora_fast.kernels import group_norm_silu_conv3d
 from opensora_fast.kernels.agreement import noise
+from opensora_fast.kernels.causal_conv3d._triton import convolve_plane_and_sum
+from opensora_fast.kernels.group_norm_silu._triton_statistics import merge_partials, statistics
 from opensora_fast.kernels.group_norm_silu_conv3d import reference
 from opensora_fast.kernels.registry import explain, use_backend
 from opensora_fast.kernels.testing import assert_as_accurate
@@ -18,7 +20,7 @@ LAYOUTS = (torch.contiguous_format, torch.channels_last_3d)
 @pytest.mark.parametrize(
     ("channels", "out_channels", "size", "kernel", "layout", "has_residual"),
     [
-        (16, 20, (2, 3, 5), (3, 3, 3), torch.channels_last_3d, True),
+        (16, 20, (2, 2, 3), (2, 3, 3), torch.channels_last_3d, True),
         (20, 3, (1, 2, 4), (3, 1, 3), torch.contiguous_format, False),
         (12, 20, (3, 2, 2), (1, 1, 1), torch.contiguous_format, True),
     ],
@@ -45,6 +47,16 @@ def test_group_norm_silu_conv3d(
     naive = reference.forward(*args)
     assert_as_accurate(y, exact, naive, roundings=1, precision=dtype, slack=2e-5)
     assert y.stride() == naive.stride()
+
+
+def test_sums_of_the_convolution_give_the_statistics_of_the_norm_behind() -> None:
+    weight = noise(20, 16, 1, 1, 3, dtype=torch.float16, seed=1) / 7
+    plane = noise(2, 2, 3, 52, 16, dtype=torch.float16, seed=2)
+    y, partial = convolve_plane_and_sum(plane, weight, None, None)
+    y = y.permute(0, 4, 1, 2, 3)
+    merged = merge_partials(partial, 5, y[0].numel() // 5, 1e-6)
+    for got, expected in zip(merged, statistics(y, 5, 1e-6), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_what_does_not_fit_is_refused() -> None:
