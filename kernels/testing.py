@@ -117,6 +117,7 @@ def check_op(
     dtype: torch.dtype = torch.float32,
     layout: str = "contiguous",
     seed: int = 0,
+    drawn_on: torch.device | str | None = None,
 ) -> None:
     """Check one backend of a forward or backward op on one case.
 
@@ -131,26 +132,39 @@ def check_op(
         dtype: of the inputs.
         layout: one of `LAYOUTS`, of the inputs.
         seed: of the inputs.
+        drawn_on: where the inputs are made, before they go to `device`; by default there. What a
+            backward op is given comes out of autograd, which runs a GPU's part on a thread of its
+            own: with "cpu" nothing waits for that thread.
 
     Raises:
         AssertionError: a check failed.
         BackendError: the backend cannot serve the case.
     """
+    place = device if drawn_on is None else drawn_on
+    public = operator_arguments(name, case, device=place, dtype=dtype, layout=layout, seed=seed)
+    public = tuple(a.to(device) if isinstance(a, Tensor) else a for a in public)
     op = OPS[name]
-    public = operator_arguments(name, case, device=device, dtype=dtype, layout=layout, seed=seed)
+    row = row_for(op, backend, public)
+    title = f"{name}[{row.name}, {case.name}, {dtype}, {layout}]"
+    slack = getattr(case, "slack", 0.0)
+    with use_backend(backend), _full_precision():
+        _check_row(op, row, public, dtype=dtype, title=title, slack=slack)
+
+
+def _check_row(
+    op: Op, row: Backend, public: tuple[Any, ...], *, dtype: torch.dtype, title: str, slack: float
+) -> None:
+    """Check the row that is in force on these schema arguments."""
     exact = _outputs(op.reference(*map(_widened, public)))
     naive = _outputs(op.reference(*public))
-    row = row_for(op, backend, public)
     before = [arg.clone() if isinstance(arg, Tensor) else arg for arg in public]
-    with use_backend(backend), torch.no_grad():
+    with torch.no_grad():
         outputs = _outputs(op(*public))
         again = _outputs(op(*public))
     fake = _outputs(op(*(a.to("meta") if isinstance(a, Tensor) else a for a in public)))
-    title = f"{name}[{row.name}, {case.name}, {dtype}, {layout}]"
-    slack = getattr(case, "slack", 0.0)
     for i, (out, ref, low, like) in enumerate(zip(outputs, exact, naive, fake, strict=True)):
         what = f"{title} output {i}"
-        if i > 0 and name in _KEEPS_STATISTICS:
+        if i > 0 and op.name in _KEEPS_STATISTICS:
             assert_as_accurate(out, ref, low, roundings=_AUXILIARY_ROUNDINGS, what=what)
         else:
             roundings = 2 if op.is_backward else 1
@@ -218,6 +232,18 @@ def row_for(op: Op, backend: str, args: Sequence[Any]) -> Backend:
     """
     with use_backend(backend):
         return op.choose(*args)
+
+
+@contextlib.contextmanager
+def _full_precision() -> Iterator[None]:
+    """Have libraries compute fp32 in fp32: cuDNN's convolutions take 10 bits by default."""
+    library, product = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = library.allow_tf32, product.allow_tf32
+    try:
+        library.allow_tf32 = product.allow_tf32 = False
+        yield
+    finally:
+        library.allow_tf32, product.allow_tf32 = before
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from opensora_fast.models import HunyuanVAE
-from opensora_fast.models.atomic import replacing
+from opensora_fast.kernels.atomic import replacing
 
 from .autoencoder import AutoencoderStage
 from .clips import ClipSource, real_clip_paths, scene_clips
