@@ -35,9 +35,10 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from ..common.availability import capability
 from ..common.launch import Launch, cdiv, next_power_of_two, strides
+from ..common.tune import choose
 from ..contract import layout_of
 from ._triton_weights import packed_weight
-from .launch import Config, Problem, pick
+from .launch import Config, Problem, candidates, pick
 from .reference import output_shape, padding
 
 
@@ -273,7 +274,7 @@ def forward(
     if not bordered:
         video = video.contiguous()
     plane = "none" if max(stride) > 1 else "copied" if bordered else "given"
-    config = pick(_problem(video, weight, plane), capability(x.device))
+    config = _chosen(_problem(video, weight, plane), x)
     y = x.new_empty((batch, *size, out_channels))
     packed = packed_weight(weight, config)
     zeros = pad_mode == "zeros"
@@ -305,7 +306,7 @@ def convolve_plane(
     Returns:
         [B, T, H, W, O].
     """
-    config = pick(_problem(plane, weight, "given"), capability(plane.device))
+    config = _chosen(_problem(plane, weight, "given"), plane)
     return _convolve_plane(plane, weight, bias, residual, config)[0]
 
 
@@ -318,8 +319,7 @@ def convolve_plane_and_sum(
         y [B, T, H, W, O], and fp32 [2, B, S, O]: S sums of each channel over disjoint sets of
         pixels that are all pixels together, and S sums of squares.
     """
-    problem = _problem(plane, weight, "given")
-    config = pick(problem, capability(plane.device), statistics=True)
+    config = _chosen(replace(_problem(plane, weight, "given"), statistics=True), plane)
     y, partial = _convolve_plane(plane, weight, bias, residual, config, sums=True)
     assert partial is not None
     return y, partial
@@ -436,6 +436,13 @@ def _problem(video: Tensor, weight: Tensor, plane: str) -> Problem:
         aligned=video.shape[-1] * size % 16 == 0 and pointer_fits,
         plane=plane,
     )
+
+
+def _chosen(problem: Problem, x: Tensor) -> Config:
+    """The launch that was measured best on the device of x, else that of `pick`."""
+    target = capability(x.device)
+    default = pick(problem, target)
+    return choose("causal_conv3d", problem, x.device, default, lambda: candidates(problem, target))
 
 
 def _with_border(video: Tensor, border: Sequence[tuple[int, int]], zeros: bool) -> Tensor:

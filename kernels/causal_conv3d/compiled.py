@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import torch
 
 from ..common.catalogue import Compiled, meta
 from ..common.launch import Launch
 from . import _triton, _triton_weights
-from .launch import Config, Problem, pick
+from .launch import Config, Plane, Problem, pick
 from .reference import output_shape, padding
-
-Plane = Literal["given", "copied", "none"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +72,8 @@ def plan(
     zeros: bool = False,
 ) -> Launch:
     """The launch for a layer, on a plane (border written) or on the video itself."""
-    config = pick(problem(layer, plane, dtype), capability, statistics=statistics)
+    question = replace(problem(layer, plane, dtype), statistics=statistics)
+    config = pick(question, capability)
     x = meta(1, *layer.size, layer.channels, dtype=dtype)
     weight = (layer.out_channels, layer.channels, *layer.kernel)
     shape = output_shape((1, layer.channels, *layer.size), weight, layer.stride, "replicate")

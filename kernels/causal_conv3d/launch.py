@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Final, Literal
 
@@ -12,6 +12,9 @@ from torch import Tensor
 from ..common.availability import triton_why_not
 from ..common.launch import cdiv, next_power_of_two
 from .reference import padding
+
+Form = Literal["plane", "gather", "joint"]
+Plane = Literal["given", "copied", "none"]
 
 # Pixels of all frames and elements of one frame are counted in 32 bits. The margin is for tiles
 # that run past the end.
@@ -60,6 +63,7 @@ class Problem:
         aligned: pixels begin at multiples of 16 bytes.
         plane: of a stride of 1, whether what the plane form reads is "given" (a producer wrote
             it, or no border is needed) or would be "copied"; "none" for other strides.
+        statistics: the end of a tile also sums its results for the norm behind.
     """
 
     channels: int
@@ -67,7 +71,8 @@ class Problem:
     kernel: tuple[int, int, int]
     half_precision: bool
     aligned: bool
-    plane: Literal["given", "copied", "none"]
+    plane: Plane
+    statistics: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +92,7 @@ class Config:
         num_stages: loads in flight.
     """
 
-    form: Literal["plane", "gather", "joint"]
+    form: Form
     descriptors: bool
     block_m: int
     block_n: int
@@ -106,42 +111,59 @@ class Config:
         return taps * per_tap, columns, per_tap
 
 
-def pick(problem: Problem, capability: int, *, statistics: bool = False) -> Config:
+def pick(problem: Problem, capability: int) -> Config:
     """Choose form and launch.
 
     Data-centre devices with descriptors take the plane form, whose inner loop is that of a matrix
     product, wherever the plane is given. A copy of x with its border moves 4 C bytes a pixel
     (bf16) against 2 C O taps operations: at 1024 multiplications per element it is some tenth of
     the convolution, about what the looked-up addresses cost. Elsewhere both forms read by pointers,
-    and only a given plane is used.
-
-    With ``statistics`` the end of a tile also holds its moments, which leaves room for smaller
-    tiles only.
+    and only a given plane is used. Statistics leave room for smaller tiles only.
     """
-    descriptors = problem.aligned and problem.half_precision and 90 <= capability < 120
+    descriptors = _has_descriptors(problem, capability)
     work = prod(problem.kernel) * problem.out_channels
     if problem.plane == "given" or (
         problem.plane == "copied" and descriptors and work >= _COPY_PAYS
     ):
-        return _tile(problem, "plane", descriptors, capability, statistics)
-    form: Literal["gather", "joint"] = "joint" if problem.channels < _JOINT_CHANNELS else "gather"
-    return _tile(problem, form, False, capability, statistics)
+        return _tile(problem, "plane", descriptors, capability)
+    form: Form = "joint" if problem.channels < _JOINT_CHANNELS else "gather"
+    return _tile(problem, form, False, capability)
 
 
-def _tile(
-    problem: Problem,
-    form: Literal["plane", "gather", "joint"],
-    descriptors: bool,
-    capability: int,
-    statistics: bool,
-) -> Config:
+def candidates(problem: Problem, capability: int) -> tuple[Config, ...]:
+    """Other launches that can run a problem, for a measurement to choose from."""
+    forms: list[tuple[Form, bool]] = []
+    if problem.plane != "none":
+        forms.append(("plane", _has_descriptors(problem, capability)))
+    if problem.plane != "given":
+        forms.append(("gather", False))
+        if problem.channels < 4 * _JOINT_CHANNELS:
+            forms.append(("joint", False))
+    found = []
+    for form, descriptors in forms:
+        tile = _tile(problem, form, descriptors, capability)
+        found += [replace(tile, frames_together=n) for n in (1, 4, 16)]
+        if tile.num_stages > 3:
+            found.append(replace(tile, num_stages=3))
+        if tile.split:
+            # Less reuse of what is loaded, but more programs to fill the device.
+            found.append(replace(tile, block_m=128, block_n=min(tile.block_n, 128), split=False))
+    default = pick(problem, capability)
+    return tuple(config for config in found if config != default)
+
+
+def _has_descriptors(problem: Problem, capability: int) -> bool:
+    return problem.aligned and problem.half_precision and 90 <= capability < 120
+
+
+def _tile(problem: Problem, form: Form, descriptors: bool, capability: int) -> Config:
     """The largest tile that spills no registers and fits the shared memory."""
     block_n = min(max(16, next_power_of_two(problem.out_channels)), 256)
     if not problem.half_precision:
         # Single precision does not run on matrix units here: sums live in registers alone.
         block_m, block_n = 64, min(block_n, 64 if form == "plane" else 32)
         block_k, num_warps, num_stages = 16, 4, 2
-    elif descriptors and not statistics:
+    elif descriptors and not problem.statistics:
         block_m, block_k = 256 if block_n <= 128 else 128, 64
         num_warps, num_stages = 8, 4
     else:

@@ -47,8 +47,24 @@ def test_tiles_cover_the_weight_and_fit(
     capability: int,
     statistics: bool,
 ) -> None:
-    facts = {"kernel": kernel, "aligned": aligned, "plane": plane, "half_precision": half_precision}
-    config = pick(problem(channels, out_channels, **facts), capability, statistics=statistics)
+    asked = problem(
+        channels,
+        out_channels,
+        kernel=kernel,
+        half_precision=half_precision,
+        aligned=aligned,
+        plane=plane,
+        statistics=statistics,
+    )
+    default = pick(asked, capability)
+    others = launch.candidates(asked, capability)
+    assert default not in others
+    for config in (default, *others):
+        check(asked, config, capability)
+
+
+def check(asked: Problem, config: launch.Config, capability: int) -> None:
+    channels, out_channels, kernel = asked.channels, asked.out_channels, asked.kernel
     taps = prod(kernel)
     rows, columns, per_tap = config.packed_shape(channels, out_channels, taps)
     assert columns >= out_channels and columns % config.block_n == 0
@@ -56,14 +72,16 @@ def test_tiles_cover_the_weight_and_fit(
     assert config.form == "joint" or (rows == taps * per_tap and per_tap % config.block_k == 0)
     assert per_tap - channels < max(config.block_k, 16)
     assert min(config.block_m, config.block_n, config.block_k) >= 16
-    itemsize = 2 if half_precision else 4
+    itemsize = 2 if asked.half_precision else 4
     tiles = (config.block_m + config.block_n) * config.block_k * itemsize * config.num_stages
     assert tiles + 1024 <= SHARED[capability]
     # A thread's share of the sums leaves registers for the rest.
     assert config.block_m * config.block_n <= 128 * 32 * config.num_warps
-    assert config.form == "plane" or plane != "given"
-    assert config.form != "plane" or plane != "none"
-    assert not config.descriptors or (aligned and half_precision and 90 <= capability < 120)
+    assert config.form == "plane" or asked.plane != "given"
+    assert config.form != "plane" or asked.plane != "none"
+    assert not config.descriptors or (
+        asked.aligned and asked.half_precision and 90 <= capability < 120
+    )
 
 
 def test_a_border_is_copied_only_where_it_pays() -> None:
