@@ -9,7 +9,11 @@ import torch
 
 from ..common.catalogue import Compiled, meta
 from ..common.launch import Launch
-from . import _triton, _triton_weights
+from ._triton_border import plan_border
+from ._triton_columns import columns_weight, frames_at_once, new_z, plan_sum_columns
+from ._triton_gather import plan_gather
+from ._triton_plane import new_partial, plan_plane
+from ._triton_weights import plan_pack
 from .launch import Config, Plane, Problem, pick
 from .reference import output_shape, padding
 
@@ -37,10 +41,13 @@ def launches(capability: int) -> Iterator[Compiled]:
     """Every form that the released layers take, and fp32."""
     matrix, boxes = "wgmma.mma_async", "cp.async.bulk.tensor"
     hopper = (matrix, boxes) if capability == 90 else ()
-    for name, layer in (("128", LAST), ("512", MIDDLE), ("1x1x1", SHORTCUT), ("to-3", TO_PIXELS)):
+    for name, layer in (("128", LAST), ("512", MIDDLE), ("1x1x1", SHORTCUT)):
         yield Compiled(
             name=f"plane.{name}", launch=plan(layer, capability, "given"), promises=hopper
         )
+    product, total = plan_columns(TO_PIXELS, capability)
+    yield Compiled(name="columns.to-3", launch=product, promises=hopper)
+    yield Compiled(name="columns.to-3.sum", launch=total)
     gathered = (matrix,) if capability == 90 else ()
     for name, layer in (("gather.down", DOWN), ("joint.from-3", FROM_PIXELS)):
         yield Compiled(name=name, launch=plan(layer, capability, "none"), promises=gathered)
@@ -55,10 +62,10 @@ def launches(capability: int) -> Iterator[Compiled]:
         launch = plan(layer, capability, plane, zeros=True)
         yield Compiled(name=f"{name}.zeros", launch=launch)
     for zeros in (False, True):
-        launch = plan_border(LAST, zeros=zeros)
+        launch = plan_copy(LAST, zeros=zeros)
         yield Compiled(name=f"border.zeros={zeros}", launch=launch, promises=("ld.global.v4",))
     for stale in (False, True):
-        yield Compiled(name=f"pack.stale={stale}", launch=plan_pack(MIDDLE, stale))
+        yield Compiled(name=f"pack.stale={stale}", launch=plan_packing(MIDDLE, stale))
 
 
 def plan(
@@ -82,11 +89,9 @@ def plan(
     packed = packed_for(layer, config, dtype)
     border = padding(layer.kernel, "replicate")
     if config.form != "plane":
-        return _triton.plan_gather(
-            x, packed, bias, y, layer.kernel, layer.stride, border, config, zeros
-        )
+        return plan_gather(x, packed, bias, y, layer.kernel, layer.stride, border, config, zeros)
     video = bordered(layer, dtype)
-    return _triton.plan_plane(
+    return plan_plane(
         video,
         packed,
         bias,
@@ -96,8 +101,30 @@ def plan(
         config,
         front=border[0][0],
         zeros=zeros,
-        partial=_triton.new_partial(video, y, config) if statistics else None,
+        partial=new_partial(video, y, config) if statistics else None,
     )
+
+
+def plan_columns(layer: Layer, capability: int) -> tuple[Launch, Launch]:
+    """The launches for a layer to few channels: columns of as many frames as fit, and their sum."""
+    config = pick(problem(layer, "given", torch.bfloat16), capability)
+    assert config.form == "columns"
+    kt, kh, kw = layer.kernel
+    spread = columns_weight(meta(layer.out_channels, layer.channels, kt, kh, kw))
+    video = bordered(layer, torch.bfloat16)
+    height, columns, front = layer.size[1], spread.shape[0], kt - 1
+    step = frames_at_once(video, height, columns, front)
+    video = video[:, : step + front]
+    z = new_z(video, step + front, height, columns)
+    packed = meta(*config.packed_shape(layer.channels, columns, kh)[:2])
+    product = plan_plane(video, packed, None, None, z, (1, kh, 1), config, front=0)
+    y = meta(*layer.size, layer.out_channels)
+    frames = (step, 2 * step)
+    bias = meta(layer.out_channels)
+    total = plan_sum_columns(
+        z[0], bias, None, y, layer.kernel, frames, step - front, front, zeros=False
+    )
+    return product, total
 
 
 def problem(layer: Layer, plane: Plane, dtype: torch.dtype) -> Problem:
@@ -126,17 +153,17 @@ def packed_for(layer: Layer, config: Config, dtype: torch.dtype) -> torch.Tensor
     return meta(*shape[:2], dtype=dtype)
 
 
-def plan_border(layer: Layer, *, zeros: bool) -> Launch:
+def plan_copy(layer: Layer, *, zeros: bool) -> Launch:
     """The launch of the copy that writes the border."""
     x = meta(1, *layer.size, layer.channels)
     border = padding(layer.kernel, "replicate")
-    return _triton.plan_border(x, bordered(layer, x.dtype), border, zeros)
+    return plan_border(x, bordered(layer, x.dtype), border, zeros)
 
 
-def plan_pack(layer: Layer, stale: bool) -> Launch:
+def plan_packing(layer: Layer, stale: bool) -> Launch:
     """The launch that packs a weight for Hopper."""
     config = pick(problem(layer, "given", torch.bfloat16), 90)
     packed = packed_for(layer, config, torch.bfloat16)
     kt, kh, kw = layer.kernel
     taps = meta(layer.out_channels, layer.channels, kt * kh * kw)
-    return _triton_weights.plan_pack(taps, packed, layer.channels, stale=stale)
+    return plan_pack(taps, packed, layer.channels, stale=stale)

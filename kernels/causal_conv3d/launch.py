@@ -13,7 +13,7 @@ from ..common.availability import triton_why_not
 from ..common.launch import cdiv, next_power_of_two
 from .reference import padding
 
-Form = Literal["plane", "gather", "joint"]
+Form = Literal["plane", "columns", "gather", "joint"]
 Plane = Literal["given", "copied", "none"]
 
 # Pixels of all frames and elements of one frame are counted in 32 bits. The margin is for tiles
@@ -24,6 +24,9 @@ MAX_WEIGHTS: Final = 2**30
 
 # Multiplications per input element from which on a copy with a border pays (see `pick`).
 _COPY_PAYS: Final = 1024
+# Taps in time and width, and outputs, that are columns of one narrow product (see `pick`).
+_MOST_COLUMNS: Final = 32
+_LEAST_CHANNELS_OF_COLUMNS: Final = 64
 # Fewer channels than the shortest product: taps and channels are one index then.
 _JOINT_CHANNELS: Final = 16
 
@@ -80,8 +83,9 @@ class Config:
     """One program: ``block_m`` positions by ``block_n`` outputs, ``block_k`` products at a time.
 
     Args:
-        form: "plane" walks over bordered frames as flat rows, "gather" looks every pixel up,
-            "joint" does so with taps and channels in one index.
+        form: "plane" walks over bordered frames as flat rows, "columns" does so with most taps as
+            outputs that are summed later, "gather" looks every pixel up, "joint" does so with taps
+            and channels in one index.
         descriptors: loads through tensor descriptors.
         block_m: positions, a power of two.
         block_n: output channels, likewise.
@@ -119,8 +123,14 @@ def pick(problem: Problem, capability: int) -> Config:
     (bf16) against 2 C O taps operations: at 1024 multiplications per element it is some tenth of
     the convolution, about what the looked-up addresses cost. Elsewhere both forms read by pointers,
     and only a given plane is used. Statistics leave room for smaller tiles only.
+
+    To few channels a convolution reads x over and over for little work. With taps as columns it
+    reads x once per row of the kernel, 2 C kH bytes a pixel through L2 instead of 2 C kT kH kW, and
+    moves 8 bytes (fp32, written and read) for each of at most 32 columns: less from 64 channels on.
     """
     descriptors = _has_descriptors(problem, capability)
+    if _fits_columns(problem):
+        return _tile(problem, "columns", descriptors, capability)
     work = prod(problem.kernel) * problem.out_channels
     if problem.plane == "given" or (
         problem.plane == "copied" and descriptors and work >= _COPY_PAYS
@@ -135,6 +145,8 @@ def candidates(problem: Problem, capability: int) -> tuple[Config, ...]:
     forms: list[tuple[Form, bool]] = []
     if problem.plane != "none":
         forms.append(("plane", _has_descriptors(problem, capability)))
+    if _fits_columns(problem):
+        forms.append(("columns", _has_descriptors(problem, capability)))
     if problem.plane != "given":
         forms.append(("gather", False))
         if problem.channels < 4 * _JOINT_CHANNELS:
@@ -152,16 +164,29 @@ def candidates(problem: Problem, capability: int) -> tuple[Config, ...]:
     return tuple(config for config in found if config != default)
 
 
+def _fits_columns(problem: Problem) -> bool:
+    columns = problem.kernel[0] * problem.kernel[2] * problem.out_channels
+    return (
+        problem.plane != "none"
+        and not problem.statistics
+        and problem.out_channels < columns <= _MOST_COLUMNS
+        and problem.channels >= _LEAST_CHANNELS_OF_COLUMNS
+    )
+
+
 def _has_descriptors(problem: Problem, capability: int) -> bool:
     return problem.aligned and problem.half_precision and 90 <= capability < 120
 
 
 def _tile(problem: Problem, form: Form, descriptors: bool, capability: int) -> Config:
     """The largest tile that spills no registers and fits the shared memory."""
-    block_n = min(max(16, next_power_of_two(problem.out_channels)), 256)
+    outputs = problem.out_channels
+    if form == "columns":
+        outputs *= problem.kernel[0] * problem.kernel[2]
+    block_n = min(max(16, next_power_of_two(outputs)), 256)
     if not problem.half_precision:
         # Single precision does not run on matrix units here: sums live in registers alone.
-        block_m, block_n = 64, min(block_n, 64 if form == "plane" else 32)
+        block_m, block_n = 64, min(block_n, 32 if form in ("gather", "joint") else 64)
         block_k, num_warps, num_stages = 16, 4, 2
     elif descriptors and not problem.statistics:
         block_m, block_k = 256 if block_n <= 128 else 128, 64
@@ -170,6 +195,8 @@ def _tile(problem: Problem, form: Form, descriptors: bool, capability: int) -> C
         large = 90 <= capability < 120
         block_m, block_n, block_k = 128, min(block_n, 128), 64 if large else 32
         num_warps, num_stages = 8, 4
+    # Columns are stored in fp32, which takes more registers than half precision.
+    split = block_m * block_n > (128 * 128 if form != "columns" else 256 * 16)
     total = problem.channels * (prod(problem.kernel) if form == "joint" else 1)
     return Config(
         form=form,
@@ -177,7 +204,7 @@ def _tile(problem: Problem, form: Form, descriptors: bool, capability: int) -> C
         block_m=block_m,
         block_n=block_n,
         block_k=_least_padding(total, block_k),
-        split=block_m * block_n > 128 * 128,
+        split=split,
         frames_together=4,
         num_warps=num_warps,
         num_stages=num_stages,

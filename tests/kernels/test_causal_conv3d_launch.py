@@ -66,6 +66,9 @@ def test_tiles_cover_the_weight_and_fit(
 def check(asked: Problem, config: launch.Config, capability: int) -> None:
     channels, out_channels, kernel = asked.channels, asked.out_channels, asked.kernel
     taps = prod(kernel)
+    if config.form == "columns":
+        out_channels, taps = out_channels * kernel[0] * kernel[2], kernel[1]
+        assert out_channels <= config.block_n
     rows, columns, per_tap = config.packed_shape(channels, out_channels, taps)
     assert columns >= out_channels and columns % config.block_n == 0
     assert rows % config.block_k == 0 and rows >= taps * channels
@@ -77,8 +80,9 @@ def check(asked: Problem, config: launch.Config, capability: int) -> None:
     assert tiles + 1024 <= SHARED[capability]
     # A thread's share of the sums leaves registers for the rest.
     assert config.block_m * config.block_n <= 128 * 32 * config.num_warps
-    assert config.form == "plane" or asked.plane != "given"
-    assert config.form != "plane" or asked.plane != "none"
+    walks = config.form in ("plane", "columns")
+    assert walks or asked.plane != "given"
+    assert not walks or asked.plane != "none"
     assert not config.descriptors or (
         asked.aligned and asked.half_precision and 90 <= capability < 120
     )
@@ -86,12 +90,12 @@ def check(asked: Problem, config: launch.Config, capability: int) -> None:
 
 def test_a_border_is_copied_only_where_it_pays() -> None:
     assert pick(problem(128, 128), 90).form == "plane"
-    assert pick(problem(128, 3), 90).form == "gather"
+    assert pick(problem(128, 24), 90).form == "gather"
     assert pick(problem(128, 128, kernel=(1, 3, 1)), 90).form == "gather"
     # By pointers the plane's loop is no shorter.
     assert pick(problem(128, 128), 80).form == "gather"
     assert pick(problem(20, 128, aligned=False), 90).form == "gather"
-    assert pick(problem(128, 3, plane="given"), 80).form == "plane"
+    assert pick(problem(128, 24, plane="given"), 80).form == "plane"
 
 
 def test_few_channels_share_an_index_with_the_taps() -> None:
@@ -100,11 +104,22 @@ def test_few_channels_share_an_index_with_the_taps() -> None:
     assert config.packed_shape(3, 128, 27)[0] == 96  # 81 rows, where a row of 16 each makes 432
 
 
+def test_to_pixels_most_taps_are_columns() -> None:
+    for capability in (80, 90):
+        for plane in ("given", "copied"):
+            config = pick(problem(128, 3, plane=plane), capability)
+            assert (config.form, config.block_n) == ("columns", 32)
+    assert pick(problem(128, 3, plane="none"), 90).form == "gather"
+    assert pick(problem(128, 4, plane="given"), 90).form == "plane"  # 36 columns
+    assert pick(problem(16, 3, plane="given"), 90).form == "plane"
+    assert pick(problem(128, 3, plane="given", kernel=(1, 3, 1)), 90).form == "plane"
+
+
 def test_wide_outputs_take_wide_tiles() -> None:
     given_plane = {"plane": "given"}
-    tiles = {n: pick(problem(128, n, **given_plane), 90) for n in (3, 128, 512)}
+    tiles = {n: pick(problem(128, n, **given_plane), 90) for n in (16, 128, 512)}
     assert [(c.block_m, c.block_n) for c in tiles.values()] == [(256, 16), (256, 128), (128, 256)]
-    assert tiles[128].split and not tiles[3].split
+    assert tiles[128].split and not tiles[16].split
     small = pick(problem(128, 512, **given_plane), 80)
     assert (small.block_m, small.block_n, small.block_k) == (128, 128, 32)
 

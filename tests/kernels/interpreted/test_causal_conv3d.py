@@ -12,6 +12,7 @@ from torch import Tensor
 from opensora_fast.kernels import causal_conv3d
 from opensora_fast.kernels.agreement import assert_agrees, noise
 from opensora_fast.kernels.causal_conv3d import _triton, _triton_weights, launch, reference
+from opensora_fast.kernels.causal_conv3d._triton_border import plan_border
 from opensora_fast.kernels.common.availability import capability
 from opensora_fast.kernels.registry import use_backend
 from opensora_fast.kernels.testing import assert_as_accurate
@@ -62,13 +63,13 @@ def test_causal_conv3d(
 @pytest.mark.parametrize("pad_mode", ["replicate", "zeros"])
 def test_a_border_is_copied_where_it_pays(pad_mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     copies = []
-    plan_border = _triton.plan_border
+    with_border = _triton.with_border
 
-    def counted(*args: Any, **kwargs: Any) -> Any:
+    def counted(*args: Any) -> Tensor:
         copies.append(1)
-        return plan_border(*args, **kwargs)
+        return with_border(*args)
 
-    monkeypatch.setattr(_triton, "plan_border", counted)
+    monkeypatch.setattr(_triton, "with_border", counted)
     args = inputs(24, 115, (2, 3, 4), (1, 3, 3), dtype=torch.float16)
     assert_agrees(causal_conv3d, args, ((1, 1, 1), pad_mode), num_differentiable=0)
     assert copies
@@ -101,6 +102,31 @@ def test_convolve_plane(
     args = (x, weight, bias if has_bias else None, residual)
     y = _triton.convolve_plane(bordered(x, kernel), *args[1:])
     agrees(y, args)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("pad_mode", ["replicate", "zeros", "valid"])
+def test_taps_as_columns(
+    pad_mode: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_triton, "frames_at_once", lambda *_: 2)  # of 3 or 2 frames
+    args = inputs(68, 3, (3, 2, 3), (2, 2, 3), batch=2, dtype=dtype)
+    assert_agrees(causal_conv3d, args, ((1, 1, 1), pad_mode), num_differentiable=0)
+
+
+def test_taps_as_columns_with_a_residual() -> None:
+    x, weight, bias = inputs(64, 5, (1, 2, 130), (3, 1, 2), dtype=torch.float16)
+    args = (x, weight, bias, noise(1, 5, 1, 2, 130, dtype=torch.float16, seed=3))
+    plane = torch.cat([bordered(x, (1, 1, 1)), torch.zeros(1, 1, 2, 1, 64).half()], dim=3)
+    y = _triton.convolve_plane(plane, *args[1:])
+    x = torch.nn.functional.pad(x, (0, 1))
+    results = []
+    for dtype in (torch.float64, torch.float32):
+        pad = x.to(dtype)[:, :, [0, 0, 0]]
+        result = reference.forward(pad, weight.to(dtype), bias.to(dtype), (1, 1, 1), "valid")
+        results.append(result + args[3].to(dtype))
+    out = y.permute(0, 4, 1, 2, 3)
+    assert_as_accurate(out, results[0], results[1].half(), roundings=1, what="y")
 
 
 def test_sums_for_the_norm_behind() -> None:
@@ -153,7 +179,7 @@ def test_the_copy_with_a_border(pad_mode: str, layout: torch.memory_format) -> N
     padding = reference.padding((1, 5, 3), pad_mode)
     expected = reference.pad(x, (1, 5, 3), pad_mode).permute(0, 2, 3, 4, 1).contiguous()
     plane = torch.full_like(expected, float("nan"))
-    _triton.plan_border(x.permute(0, 2, 3, 4, 1), plane, padding, pad_mode == "zeros").run()
+    plan_border(x.permute(0, 2, 3, 4, 1), plane, padding, pad_mode == "zeros").run()
     assert torch.equal(plane, expected)
 
 
