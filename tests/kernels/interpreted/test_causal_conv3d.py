@@ -44,7 +44,7 @@ def inputs(
         (3, 4, (3, 5, 4), (3, 3, 3), (2, 2, 2), "zeros"),
         (24, 40, (2, 3, 4), (1, 3, 3), (1, 1, 1), "valid"),
         (40, 300, (2, 3, 5), (1, 1, 1), (1, 1, 1), "replicate"),
-        (16, 300, (5, 2, 3), (2, 1, 1), (1, 1, 1), "zeros"),
+        (16, 150, (3, 2, 3), (2, 1, 1), (1, 1, 1), "zeros"),
     ],
 )
 def test_causal_conv3d(
@@ -104,13 +104,15 @@ def test_convolve_plane(
     agrees(y, args)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("pad_mode", ["replicate", "zeros", "valid"])
+@pytest.mark.parametrize(
+    ("pad_mode", "dtype"),
+    [("replicate", torch.float16), ("zeros", torch.float32), ("valid", torch.float16)],
+)
 def test_taps_as_columns(
     pad_mode: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_triton, "frames_at_once", lambda *_: 2)  # of 3 or 2 frames
-    args = inputs(68, 3, (3, 2, 3), (2, 2, 3), batch=2, dtype=dtype)
+    args = inputs(68, 3, (3, 2, 3), (2, 2, 3), dtype=dtype)
     assert_agrees(causal_conv3d, args, ((1, 1, 1), pad_mode), num_differentiable=0)
 
 
