@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import secrets
 import time
 
@@ -41,7 +40,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     path = results_path(arguments.json) if arguments.json is not None else None
     console.print("measuring the machine")
     began = time.monotonic()
-    peaks = calibrate(device, os.cpu_count() or 1, arguments.seconds)
+    peaks = calibrate(device, torch.get_num_threads(), arguments.seconds)
     place = torch.device(device)
     facts = {"suite": SUITE, **circumstances(place), "peaks": peaks, "state": state_of(place)}
     writer = Writer(path, append=False)

@@ -7,6 +7,7 @@ passes is remembered on the device (`kernels/verification.py`), so that later ru
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
 import time
 from collections import Counter
@@ -35,7 +36,6 @@ SUCCESS, LOSS = 0, 1
 # What the definition in fp64 can do in a second or two, and hold.
 _LARGE_FLOPS, _LARGE_BYTES, _LARGE_SCORES = 2e12, 1e9, 2.5e8
 _NUM_LARGE = 2
-_MAX_JOBS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--large", action="store_true", help="also the largest bench cases that fp64 can judge"
     )
     parser.add_argument(
-        "--jobs", type=positive, default=_MAX_JOBS, metavar="N", help="processes at a time"
+        "--jobs",
+        type=positive,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes at a time (default: %(default)s)",
     )
     parser.add_argument(
         "--timeout", type=seconds, default=300.0, metavar="S", help="of each row (default: 300)"

@@ -7,7 +7,6 @@ only if it is faster beyond the noise.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,7 +68,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     unknown = [name for name in names if name not in OPS]
     if unknown:
         raise ValueError(f"there is no op {unknown[0]!r}; ops are {', '.join(sorted(OPS))}")
-    set_up(os.cpu_count() or 1)
+    set_up(torch.get_num_threads())
     budget = Budget(rounds=5, seconds=arguments.seconds)
     entries: list[tune.Entry] = []
     for name in names:
@@ -135,7 +134,7 @@ def tune_case(
 
     with tune.asking() as asked:
         call()
-    questions = {(q.op, tune.problem_key(q.problem)): q for q in asked if q.candidates}
+    questions = {(q.op, q.problem): q for q in asked if q.candidates}
     if not questions:
         return []
     wide = [widened(arg, dtype) for arg in args]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -21,7 +20,9 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from opensora_fast.kernels.counting import count_flops
 from opensora_fast.kernels.registry import use_backend
+from opensora_fast.kernels.testing import full_precision
 from opensora_fast.models import HunyuanVAE, HunyuanVAEConfig, MMDiT, MMDiTConfig
 
 from . import gate
@@ -29,7 +30,6 @@ from .arguments import device_of, positive, results_path, seconds
 from .calibrate import calibrate, roofline
 from .case import DTYPES, OURS, as_tuple, widened
 from .circumstances import circumstances, state_of
-from .count import count_flops
 from .draw import drawn_weights, filled, shapes_of
 from .memory import Memory, measure_memory
 from .mmdit import SMOKE as SMOKE_MMDIT
@@ -45,6 +45,7 @@ from .worker import clock_of, set_up
 SUITE = "whole"
 SUCCESS, LOSS = 0, 1
 _SEED = 11
+_CALIBRATION_S = 0.2  # for each figure
 _SMALL_VIDEO, _SMALL_LATENT = (5, 64, 64), (3, 8, 12)
 
 
@@ -90,7 +91,7 @@ def measure_decode(name: str, size: tuple[int, int, int], setting: Setting) -> R
 
     def exact(z: Tensor) -> Tensor:
         wide = {key: widened(value, setting.dtype) for key, value in weights.items()}
-        with use_backend("reference"):
+        with use_backend("reference"), full_precision():
             return decoder(wide)(widened(z, setting.dtype))
 
     def plain(z: Tensor) -> Tensor:
@@ -117,13 +118,14 @@ def measure_step(name: str, size: tuple[int, int, int], setting: Setting) -> Row
         drawn_on=setting.device,
     )  # fmt: skip
     draw = functools.partial(model_inputs, config, batch=1, seed=_SEED)
-    place = {"device": setting.device, "dtype": setting.torch_dtype}
+    place: dict[str, Any] = {"device": setting.device, "dtype": setting.torch_dtype}
     small, large = draw(_SMALL_LATENT, **place), draw(size, **place)
     ours, plain = ours_mmdit(config, weights), PlainMMDiT(config, weights)
 
     def exact(*args: Any) -> Tensor:
         wide = {key: widened(value, setting.dtype) for key, value in weights.items()}
-        return PlainMMDiT(config, wide)(*(widened(arg, setting.dtype) for arg in args))
+        with full_precision():
+            return PlainMMDiT(config, wide)(*(widened(arg, setting.dtype) for arg in args))
 
     judged = _judge(setting.dtype, small, exact, plain, ours)
     meta = draw(size, device="meta", dtype=setting.torch_dtype)
@@ -195,9 +197,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if device == "cpu" and not arguments.smoke:
         raise ValueError("whole models of the released sizes need a CUDA device (or --smoke)")
     path = results_path(arguments.json) if arguments.json is not None else None
-    set_up(os.cpu_count() or 1)
+    set_up(torch.get_num_threads())
     console.print("calibrating the machine")
-    peaks = calibrate(device, os.cpu_count() or 1, 0.01 if arguments.smoke else 0.2)
+    peaks = {} if arguments.smoke else calibrate(device, torch.get_num_threads(), _CALIBRATION_S)
     setting = Setting(
         device=device, dtype=arguments.dtype, smoke=arguments.smoke, rounds=arguments.repeat,
         budget_s=arguments.seconds, steps=arguments.steps, peaks=peaks,
@@ -270,12 +272,34 @@ def _timed(
     if not bool(torch.isfinite(out).all()) or not torch.equal(out, again):
         kind = "the same bits twice" if bool(torch.isfinite(out).all()) else "finite"
         return dataclasses.replace(row, status=FAILED, reason=f"the large result is not {kind}")
+    if out.dim() == 5:
+        row = dataclasses.replace(row, facts={**row.facts, "deviation": evenness(out)})
     del out, again
     clock = clock_of(setting.device)
     samples: list[float] = []
     while len(samples) < setting.rounds or sum(samples) < setting.budget_s:
         samples.append(clock.seconds(call, 1))
     return _with_times(row, samples, memory, first_call_s, setting)
+
+
+def evenness(video: Tensor) -> dict[str, list[float]]:
+    """Standard deviation along an axis: smallest, median, largest.
+
+    A decoder with random weights has no reason to treat one place unlike another. A part that was
+    not written, or was written from elsewhere, stands out.
+
+    Args:
+        video: [B, C, T, H, W].
+
+    Returns:
+        By axis: frames, rows, columns.
+    """
+    found = {}
+    for axis, name in ((2, "frames"), (3, "rows"), (4, "columns")):
+        others = tuple(i for i in range(5) if i != axis)
+        values = video.float().std(dim=others).sort().values
+        found[name] = [round(float(values[i]), 4) for i in (0, len(values) // 2, -1)]
+    return found
 
 
 def _with_times(

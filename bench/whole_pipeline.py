@@ -9,25 +9,24 @@ import torch
 from torch import nn
 
 from opensora_fast.models import HunyuanVAE, HunyuanVAEConfig, MMDiT, MMDiTConfig
-from opensora_fast.models.sampling import Guidance, denoise
+from opensora_fast.models.sampling import Guidance, denoise, forwards_needed
 from opensora_fast.models.text import CLIPEncoder, T5Encoder
 from opensora_fast.models.text.bytes_tokenizer import build_byte_tokenizer
 from opensora_fast.pipeline import VideoPipeline
 from opensora_fast.sampling_config import SamplingConfig
 
 from .draw import drawn_weights, filled, shapes_of
-from .sampler import forwards_needed
 
 RELEASED_STEPS = 50
 _PROMPT = "a small boat on a calm lake, mist rises slowly while the sun comes over the hills"
 _SEED = 11
 # google/t5-v1_1-xxl and the text tower of openai/clip-vit-large-patch14, as published.
-_T5_XXL = {
+_T5_XXL: dict[str, Any] = {
     "vocab_size": 32128, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24,
     "num_heads": 64, "feed_forward_proj": "gated-gelu", "is_encoder_decoder": False,
     "use_cache": False,
 }  # fmt: skip
-_CLIP_LARGE = {
+_CLIP_LARGE: dict[str, Any] = {
     "vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
     "num_attention_heads": 12, "max_position_embeddings": 77, "projection_dim": 768,
     "eos_token_id": 1, "pad_token_id": 0,
@@ -75,7 +74,7 @@ def measure_pipeline(
         "stages": {name: round(value, 4) for name, value in output.timings.items()},
         "first_call_s": first_call_s,
         "memory_peak": torch.cuda.max_memory_allocated(place) if place.type == "cuda" else None,
-        "finite": bool(torch.isfinite(latent.videos).all()),
+        "finite": bool(torch.isfinite(latent.frames).all()),
     }
     if steps < RELEASED_STEPS and not smoke:
         released = forwards_needed(Guidance(), RELEASED_STEPS, "t2v")

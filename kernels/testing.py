@@ -108,6 +108,19 @@ def relaid(x: Any, layout: str) -> Any:
     return roomy[..., 1::2]
 
 
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Have libraries compute fp32 in fp32: cuDNN's convolutions take 10 bits by default."""
+    library, product = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = library.allow_tf32, product.allow_tf32
+    try:
+        library.allow_tf32 = product.allow_tf32 = False
+        yield
+    finally:
+        library.allow_tf32, product.allow_tf32 = before
+
+
+@full_precision()
 def check_op(
     name: str,
     case: Any,
@@ -140,31 +153,23 @@ def check_op(
         AssertionError: a check failed.
         BackendError: the backend cannot serve the case.
     """
+    op = OPS[name]
     place = device if drawn_on is None else drawn_on
     public = operator_arguments(name, case, device=place, dtype=dtype, layout=layout, seed=seed)
     public = tuple(a.to(device) if isinstance(a, Tensor) else a for a in public)
-    op = OPS[name]
     row = row_for(op, backend, public)
-    title = f"{name}[{row.name}, {case.name}, {dtype}, {layout}]"
-    slack = getattr(case, "slack", 0.0)
-    with use_backend(backend), _full_precision():
-        _check_row(op, row, public, dtype=dtype, title=title, slack=slack)
-
-
-def _check_row(
-    op: Op, row: Backend, public: tuple[Any, ...], *, dtype: torch.dtype, title: str, slack: float
-) -> None:
-    """Check the row that is in force on these schema arguments."""
     exact = _outputs(op.reference(*map(_widened, public)))
     naive = _outputs(op.reference(*public))
     before = [arg.clone() if isinstance(arg, Tensor) else arg for arg in public]
-    with torch.no_grad():
+    with use_backend(backend), torch.no_grad():
         outputs = _outputs(op(*public))
         again = _outputs(op(*public))
     fake = _outputs(op(*(a.to("meta") if isinstance(a, Tensor) else a for a in public)))
+    title = f"{name}[{row.name}, {case.name}, {dtype}, {layout}]"
+    slack = getattr(case, "slack", 0.0)
     for i, (out, ref, low, like) in enumerate(zip(outputs, exact, naive, fake, strict=True)):
         what = f"{title} output {i}"
-        if i > 0 and op.name in _KEEPS_STATISTICS:
+        if i > 0 and name in _KEEPS_STATISTICS:
             assert_as_accurate(out, ref, low, roundings=_AUXILIARY_ROUNDINGS, what=what)
         else:
             roundings = 2 if op.is_backward else 1
@@ -232,18 +237,6 @@ def row_for(op: Op, backend: str, args: Sequence[Any]) -> Backend:
     """
     with use_backend(backend):
         return op.choose(*args)
-
-
-@contextlib.contextmanager
-def _full_precision() -> Iterator[None]:
-    """Have libraries compute fp32 in fp32: cuDNN's convolutions take 10 bits by default."""
-    library, product = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = library.allow_tf32, product.allow_tf32
-    try:
-        library.allow_tf32 = product.allow_tf32 = False
-        yield
-    finally:
-        library.allow_tf32, product.allow_tf32 = before
 
 
 @contextlib.contextmanager

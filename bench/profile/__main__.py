@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 import torch
 from rich.console import Console
 
+from opensora_fast.kernels.atomic import replacing
 from opensora_fast.mistakes import INTERRUPTED, USAGE_ERROR, users_mistake
-from opensora_fast.models.atomic import replacing
 from opensora_fast.output_path import check_output
 
 from ..calibrate import calibrate

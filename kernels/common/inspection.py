@@ -118,6 +118,7 @@ def inspect_all(
     """
     # Processes that were forked would share the locks of this one's threads.
     context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([f"{__package__}.compile"])
     with ProcessPoolExecutor(jobs or os.cpu_count() or 1, mp_context=context) as pool:
         waiting = [
             (op, cap, [pool.submit(inspect, op, one.name, cap) for one in launches(op, cap)])

@@ -30,13 +30,13 @@ class Question:
 
     Args:
         op: folder of the kernel.
-        problem: of its launch.py.
+        problem: of its launch.py, as text.
         default: what `pick` says.
         candidates: configs that can run the problem, the default not needed among them.
     """
 
     op: str
-    problem: Any
+    problem: str
     default: Any
     candidates: tuple[Any, ...]
 
@@ -56,13 +56,13 @@ class Entry:
 _asked: ContextVar[list[Question] | None] = ContextVar("opensora_fast_tune_asked", default=None)
 _tried: ContextVar[tuple[str, str, Any] | None] = ContextVar("opensora_fast_tried", default=None)
 _tables: dict[torch.device, dict[tuple[str, str], Entry]] = {}
-_chosen: dict[tuple[torch.device, str, Any], Any] = {}
+_chosen: dict[tuple[torch.device, str, Any, torch.dtype], Any] = {}
 
 
 def choose(
     op: str,
     problem: Any,
-    device: torch.device,
+    like: torch.Tensor,
     default: ConfigT,
     candidates: Callable[[], Sequence[ConfigT]] | None = None,
 ) -> ConfigT:
@@ -71,7 +71,7 @@ def choose(
     Args:
         op: folder of the kernel.
         problem: frozen dataclass of plain values.
-        device: that it will run on.
+        like: a tensor of the device and the dtype that it will run in.
         default: what `pick` says.
         candidates: others that can run it; asked for while tuning only.
 
@@ -81,23 +81,25 @@ def choose(
     asked, tried = _asked.get(), _tried.get()
     if asked is not None:
         others = tuple(candidates()) if candidates is not None else ()
-        asked.append(Question(op, problem, default, others))
-    if tried is not None and tried[:2] == (op, problem_key(problem)):
+        asked.append(Question(op, problem_key(problem, like.dtype), default, others))
+        return default
+    if tried is not None and tried[:2] == (op, problem_key(problem, like.dtype)):
         config: ConfigT = tried[2]
         return config
-    if device.type != "cuda" or asked is not None:
+    if like.device.type != "cuda":
         return default
-    key = (device, op, problem)
+    key = (like.device, op, problem, like.dtype)
     if key not in _chosen:
-        _chosen[key] = _looked_up(op, problem, device, default)
+        _chosen[key] = _looked_up(op, problem_key(problem, like.dtype), like.device, default)
     known: ConfigT = _chosen[key]
     return known
 
 
-def problem_key(problem: Any) -> str:
-    """A problem as text: its class and the values of its fields."""
+def problem_key(problem: Any, dtype: torch.dtype) -> str:
+    """A problem as text: its class, the values of its fields and the dtype."""
     fields = dataclasses.asdict(problem)
-    return json.dumps({"class": type(problem).__qualname__, **fields}, sort_keys=True, default=str)
+    fields |= {"class": type(problem).__qualname__, "dtype": str(dtype)}
+    return json.dumps(fields, sort_keys=True, default=str)
 
 
 @contextlib.contextmanager
@@ -114,7 +116,7 @@ def asking() -> Iterator[list[Question]]:
 @contextlib.contextmanager
 def trying(question: Question, config: Any) -> Iterator[None]:
     """Answer one question with a config inside the block."""
-    token = _tried.set((question.op, problem_key(question.problem), config))
+    token = _tried.set((question.op, question.problem, config))
     try:
         yield
     finally:
@@ -125,7 +127,7 @@ def entry(question: Question, config: Any, seconds: float, default_seconds: floa
     """A line of the table for a question that was measured."""
     return Entry(
         op=question.op,
-        problem=problem_key(question.problem),
+        problem=question.problem,
         config=dataclasses.asdict(config),
         seconds=seconds,
         default_seconds=default_seconds,
@@ -162,10 +164,10 @@ def read_table(device: torch.device) -> dict[tuple[str, str], Entry]:
     return found
 
 
-def _looked_up(op: str, problem: Any, device: torch.device, default: ConfigT) -> ConfigT:
+def _looked_up(op: str, problem: str, device: torch.device, default: ConfigT) -> ConfigT:
     if device not in _tables:
         _tables[device] = read_table(device)
-    found = _tables[device].get((op, problem_key(problem)))
+    found = _tables[device].get((op, problem))
     if found is None:
         return default
     try:

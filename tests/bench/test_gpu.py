@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from opensora_fast.bench import conformance, gpu, processes
+from opensora_fast.bench import calibrate, conformance, gpu, processes
 from opensora_fast.bench.__main__ import build_parser, main
 from opensora_fast.bench.gpu import Step, run_step, steps
 from opensora_fast.bench.records import FAILED, OK, SKIP, read
+from opensora_fast.bench.whole import evenness
 
 PYTHON = sys.executable
 
@@ -27,7 +28,7 @@ def test_every_step_resolves(tmp_path: Path) -> None:
     found = steps(tmp_path, (9, 0))
     names = [step.name for step in found]
     assert names.index("build") < names.index("ceilings") < names.index("conformance")
-    assert names[-1] == "kernels" and len(names) == len(set(names))
+    assert names.index("t2v-256") < names.index("kernels") and len(names) == len(set(names))
     for step in found:
         words = list(step.command)
         if "opensora_fast.bench" in words:
@@ -78,10 +79,10 @@ def test_a_step_has_a_file_and_a_status(tmp_path: Path) -> None:
 
 def test_a_step_that_takes_too_long_is_ended_with_what_it_started(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
+    inner = f"import time; time.sleep(4); open({str(marker)!r}, 'w')"
     code = (
         "import subprocess, sys, time\n"
-        f"subprocess.Popen([sys.executable, '-c', "
-        f"'import time; time.sleep(4); open({str(marker)!r}, \"w\")'])\n"
+        f"subprocess.Popen([sys.executable, '-c', {inner!r}])\n"
         "print('begun', flush=True)\n"
         "time.sleep(60)\n"
     )
@@ -117,6 +118,7 @@ def test_conformance_of_one_op_on_the_cpu(tmp_path: Path) -> None:
     (run,) = read(path)
     found = {(row.direction, row.contender): row for row in run.rows}
     assert {direction for direction, _ in found} == {"fwd", "bwd"}
+    assert gpu.results(path) == [] == gpu.results(tmp_path / "missing.jsonl")
     assert found["fwd", "torch"].status == OK and found["fwd", "torch"].facts["passed"] > 3
     assert run.end is not None
 
@@ -156,10 +158,25 @@ def test_whole_models_in_small(model: str, tmp_path: Path) -> None:
     else:
         assert row.rel_l2 is not None and row.allowed_rel_l2 is not None
         assert row.rel_l2 <= row.allowed_rel_l2 and row.n == 2
+        assert ("deviation" in row.facts) == (model == "decode-768")
+    (line,) = gpu.results(path)
+    assert line.startswith(f"whole/{model} fp32  ours  ")
 
 
-def test_ceilings_are_written_without_rows(tmp_path: Path) -> None:
+def test_a_part_that_was_not_written_stands_out() -> None:
+    video = torch.randn(1, 3, 9, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert evenness(video)["frames"][0] > 0.9
+    video[:, :, 5] = 0
+    smallest, median, _ = evenness(video)["frames"]
+    assert smallest == 0 and median > 0.9
+
+
+def test_ceilings_are_written_without_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "_GEMM_EDGES", {"cpu": (32,)})
+    monkeypatch.setattr(calibrate, "_COPY_BYTES", {"cpu": 1 << 10})
     path = tmp_path / "ceilings.jsonl"
     assert main(["ceilings", "--device", "cpu", "--seconds", "0.001", "--json", str(path)]) == 0
     (run,) = read(path)
     assert run.peaks["copy"] > 0 and run.rows == []
+    (line,) = gpu.results(path)
+    assert line.startswith("ceilings: gemm.fp32 ")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,8 +44,11 @@ def file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     tune.forget()
 
 
-def choose(length: int = 7, device: torch.device = GPU) -> Config:
-    return tune.choose(OP, Problem(length), device, DEFAULT, lambda: [Config(128), Config(256)])
+def choose(
+    length: int = 7, device: torch.device = GPU, dtype: torch.dtype = torch.bfloat16
+) -> Config:
+    like: Any = SimpleNamespace(device=device, dtype=dtype)
+    return tune.choose(OP, Problem(length), like, DEFAULT, lambda: [Config(128), Config(256)])
 
 
 def question() -> tune.Question:
@@ -72,6 +76,7 @@ def test_what_was_best_is_taken_on_this_device_for_this_problem(file: Path) -> N
     tune.remember([tune.entry(found, Config(256, 8), 1e-3, 2e-3)], GPU)
     assert choose() == Config(256, 8)
     assert choose(8) == DEFAULT and choose(device=CPU) == DEFAULT
+    assert choose(dtype=torch.float32) == DEFAULT
     (line,) = json.loads(file.read_text())["entries"]
     assert line["config"] == {"block": 256, "num_warps": 8}
     tune.remember([tune.entry(found, Config(128), 1e-3, 2e-3)], GPU)
