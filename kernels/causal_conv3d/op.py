@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import contract
 from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _cpu, _torch, launch, reference
+from . import _cpu, _torch, launch, launch_backward, reference
 
 _NAME = "causal_conv3d"
 _PAD_MODES = ("replicate", "zeros", "valid")
@@ -150,7 +150,10 @@ BACKWARD = Op(
     " -> (Tensor, Tensor, Tensor)",
     reference=reference.backward,
     fake=_fake_backward,
-    backends=[Backend("torch", "any", _torch.backward, _torch.backward_why_not, _torch.VERIFIED)],
+    backends=[
+        triton_backend(__package__, "backward", launch_backward.why_not, "_triton_backward"),
+        Backend("torch", "any", _torch.backward, _torch.backward_why_not, _torch.VERIFIED),
+    ],
 )
 
 FORWARD = Op(
