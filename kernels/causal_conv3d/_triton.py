@@ -172,4 +172,4 @@ def _chosen(problem: Problem, x: Tensor) -> Config:
     """The launch that was measured best on the device of x, else that of `pick`."""
     target = capability(x.device)
     default = pick(problem, target)
-    return choose("causal_conv3d", problem, x.device, default, lambda: candidates(problem, target))
+    return choose("causal_conv3d", problem, x, default, lambda: candidates(problem, target))

@@ -14,8 +14,11 @@ from torch import Tensor
 
 from ..common.launch import Launch, cdiv, next_power_of_two, strides
 
+# Sizes change from video to video; the kernel is the same for all of them.
+_SIZES = ("T", "H", "W", "plane_h", "plane_w", "top", "left")
 
-@triton.jit
+
+@triton.jit(do_not_specialize=_SIZES)
 def border_kernel(
     x_ptr, plane_ptr, T, H, W, plane_h, plane_w, C, top, left,
     x_stride_b, x_stride_t, x_stride_h, x_stride_w, x_stride_c,

@@ -24,9 +24,11 @@ from torch import Tensor
 from ..common.launch import Launch, cdiv, next_power_of_two
 
 MAX_BYTES = 2**31  # of z
+# Sizes change from video to video; the kernel is the same for all of them.
+_SIZES = ("first_z", "first_t", "H", "W", "plane_w", "front")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def sum_columns_kernel(
     z_ptr, y_ptr, bias_ptr, residual_ptr, first_z, first_t, H, W, plane_w, front,
     O: tl.constexpr, COLUMNS: tl.constexpr, KT: tl.constexpr, KW: tl.constexpr,

@@ -19,8 +19,13 @@ from ..common.launch import Launch, cdiv
 from ._triton_tiles import finish_tile, place_of, plan_tiles
 from .launch import Config
 
+# Sizes change from video to video; the kernel is the same for all of them.
+_SIZES = (
+    "num_frames", "x_frames", "x_height", "x_width", "T", "H", "W", "front", "top", "left",
+)  # fmt: skip
 
-@triton.jit
+
+@triton.jit(do_not_specialize=_SIZES)
 def gather_kernel(
     x_ptr, w_ptr, y_ptr, bias_ptr, residual_ptr,
     num_frames, x_frames, x_height, x_width, T, H, W, front, top, left,

@@ -23,8 +23,14 @@ from ..common.launch import Launch, cdiv
 from ._triton_tiles import finish_tile, place_of, plan_tiles
 from .launch import Config
 
+# Sizes change from video to video; the kernel is the same for all of them.
+_SIZES = (
+    "num_frames", "x_frames", "T", "H", "W", "plane_w", "plane_size", "num_rows", "front",
+    "partial_stride",
+)  # fmt: skip
 
-@triton.jit
+
+@triton.jit(do_not_specialize=_SIZES)
 def plane_kernel(
     x, w, y_ptr, bias_ptr, residual_ptr, partial_ptr,
     num_frames, x_frames, T, H, W, plane_w, plane_size, num_rows, front, partial_stride,
