@@ -14,7 +14,7 @@ from rich.console import Console
 from opensora_fast.mistakes import INTERRUPTED, USAGE_ERROR, users_mistake
 
 from . import arguments as timing_arguments
-from . import tiny_suite
+from . import ceilings, compile_table, conformance, gpu, tiny_suite, tune, whole
 from .compare import compare
 from .peers import PEERS, version_of, why_missing
 from .records import read
@@ -134,6 +134,36 @@ VERBS = {
         help="share of the shapes language's held-out sentences that a model's videos show",
         add_arguments=_add_tiny,
         run=_run_tiny,
+    ),
+    "ceilings": Verb(
+        help="rates of matrix products, copies and caches: what percentages refer to",
+        add_arguments=ceilings.add_arguments,
+        run=ceilings.run,
+    ),
+    "conformance": Verb(
+        help="every backend of a device against the definition",
+        add_arguments=conformance.add_arguments,
+        run=conformance.run,
+    ),
+    "whole": Verb(
+        help="models of the released sizes on a GPU: decode, step, text to video",
+        add_arguments=whole.add_arguments,
+        run=whole.run,
+    ),
+    "tune": Verb(
+        help="choose launches of the Triton kernels by measuring them on this GPU",
+        add_arguments=tune.add_arguments,
+        run=tune.run,
+    ),
+    "compile-table": Verb(
+        help="registers, shared memory and instructions of all GPU kernels; needs no GPU",
+        add_arguments=compile_table.add_arguments,
+        run=compile_table.run,
+    ),
+    "gpu": Verb(
+        help="all of it, on a machine with a GPU: what `make gpu` runs",
+        add_arguments=gpu.add_arguments,
+        run=gpu.run,
     ),
     "list": Verb(help="suites and peers, or the cases of a suite", add_arguments=_add_list,
                  run=_run_list),

@@ -17,6 +17,7 @@ from .group_norm_silu_conv3d import group_norm_silu_conv3d
 from .layer_norm_modulate import layer_norm_modulate
 from .nearest_upsample3d import nearest_upsample3d
 from .qk_norm_rope import qk_norm_rope
+from .rms_norm3d import rms_norm3d
 from .upsample_conv3d import upsample_conv3d
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "layer_norm_modulate",
     "nearest_upsample3d",
     "qk_norm_rope",
+    "rms_norm3d",
     "upsample_conv3d",
 ]

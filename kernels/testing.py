@@ -108,6 +108,19 @@ def relaid(x: Any, layout: str) -> Any:
     return roomy[..., 1::2]
 
 
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Have libraries compute fp32 in fp32: cuDNN's convolutions take 10 bits by default."""
+    library, product = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = library.allow_tf32, product.allow_tf32
+    try:
+        library.allow_tf32 = product.allow_tf32 = False
+        yield
+    finally:
+        library.allow_tf32, product.allow_tf32 = before
+
+
+@full_precision()
 def check_op(
     name: str,
     case: Any,
@@ -117,6 +130,7 @@ def check_op(
     dtype: torch.dtype = torch.float32,
     layout: str = "contiguous",
     seed: int = 0,
+    drawn_on: torch.device | str | None = None,
 ) -> None:
     """Check one backend of a forward or backward op on one case.
 
@@ -131,16 +145,21 @@ def check_op(
         dtype: of the inputs.
         layout: one of `LAYOUTS`, of the inputs.
         seed: of the inputs.
+        drawn_on: where the inputs are made, before they go to `device`; by default there. What a
+            backward op is given comes out of autograd, which runs a GPU's part on a thread of its
+            own: with "cpu" nothing waits for that thread.
 
     Raises:
         AssertionError: a check failed.
         BackendError: the backend cannot serve the case.
     """
     op = OPS[name]
-    public = operator_arguments(name, case, device=device, dtype=dtype, layout=layout, seed=seed)
+    place = device if drawn_on is None else drawn_on
+    public = operator_arguments(name, case, device=place, dtype=dtype, layout=layout, seed=seed)
+    public = tuple(a.to(device) if isinstance(a, Tensor) else a for a in public)
+    row = row_for(op, backend, public)
     exact = _outputs(op.reference(*map(_widened, public)))
     naive = _outputs(op.reference(*public))
-    row = row_for(op, backend, public)
     before = [arg.clone() if isinstance(arg, Tensor) else arg for arg in public]
     with use_backend(backend), torch.no_grad():
         outputs = _outputs(op(*public))

@@ -114,6 +114,37 @@ def layer_norm_modulate_cpu(
     dtype: int,
     modulation_dtype: int,
 ) -> None: ...
+def rms_norm3d_cpu(
+    x: int,
+    y: int,
+    weight: int,
+    bias: int,
+    batch: int,
+    channels: int,
+    positions: int,
+    eps: float,
+    activation: int,
+    channels_last: bool,
+    dtype: int,
+    affine_dtype: int,
+) -> None: ...
+def rms_norm3d_backward_cpu(
+    grad: int,
+    x: int,
+    weight: int,
+    bias: int,
+    dx: int,
+    dweight: int,
+    dbias: int,
+    batch: int,
+    channels: int,
+    positions: int,
+    eps: float,
+    activation: int,
+    channels_last: bool,
+    dtype: int,
+    affine_dtype: int,
+) -> None: ...
 def gate_residual_cpu(
     x: int,
     gate: int,

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from opensora_fast.components import PipelineIndex, read_index
 from opensora_fast.device import resolve_device, resolve_dtype
 from opensora_fast.models.sampling import (
-    Guidance,
     denoise,
     get_schedule,
     prepare_condition,
@@ -307,7 +306,7 @@ class VideoPipeline:
                 masks=masks,
                 masked_ref=masked_ref,
                 timesteps=timesteps,
-                guidance=_guidance(config),
+                guidance=config.guidance(),
                 patch_size=patch,
                 cond_type=references.cond_type,
                 callback=_ignoring_arguments(advance),
@@ -383,16 +382,6 @@ def _warn_of_cut_prompts(t5: Any, texts: list[str]) -> None:
                 f"its end is not seen: ...{text[-40:]!r}",
                 stacklevel=2,
             )
-
-
-def _guidance(config: SamplingConfig) -> Guidance:
-    return Guidance(
-        text=config.guidance_scale,
-        image=config.image_guidance_scale,
-        text_oscillation=config.text_oscillation,
-        image_oscillation=config.image_oscillation,
-        temporal_ramp=config.temporal_ramp,
-    )
 
 
 def _ignoring_arguments(function: Callable[[], None]) -> Callable[..., None]:

@@ -26,6 +26,7 @@ PUBLIC = {
         "layer_norm_modulate",
         "nearest_upsample3d",
         "qk_norm_rope",
+        "rms_norm3d",
         "upsample_conv3d",
     ],
     "opensora_fast.models": [

@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import contract
 from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _cpu, _torch, launch_backward, reference
+from . import _cpu, _torch, launch, launch_backward, reference
 
 _NAME = "causal_conv3d"
 _PAD_MODES = ("replicate", "zeros", "valid")
@@ -162,6 +162,7 @@ FORWARD = Op(
     reference=reference.forward,
     fake=_fake,
     backends=[
+        triton_backend(__package__, "forward", launch.why_not),
         Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED),
     ],

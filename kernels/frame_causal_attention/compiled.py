@@ -16,7 +16,7 @@ NUM_FRAMES = 33
 
 
 def launches(capability: int) -> Iterator[Compiled]:
-    """The released head by descriptors, where there are any, and by pointers; the widest in fp32."""
+    """The released head by descriptors, where there are any, and by pointers; the widest fp32."""
     hopper = ("wgmma.mma_async", "cp.async.bulk.tensor") if capability == 90 else ()
     yield Compiled(
         name="forward.512", launch=plan(512, capability, describable=True), promises=hopper

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from .. import contract
 from ..causal_conv3d import op as conv
+from ..common.availability import triton_backend
 from ..group_norm_silu import op as norm
 from ..registry import Backend, Op
-from . import _cpu, _torch, reference
+from . import _cpu, _torch, launch, reference
 
 _NAME = "group_norm_silu_conv3d"
 
@@ -149,6 +150,7 @@ FORWARD = Op(
     reference=reference.forward,
     fake=_fake,
     backends=[
+        triton_backend(__package__, "forward", launch.why_not),
         Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED),
     ],

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+pytest.importorskip("av", reason="PyAV is not installed")
+
 from opensora_fast import video
 from opensora_fast.cli import app
 from opensora_fast.cli.errors import run

@@ -49,6 +49,9 @@ def test_layer_norm_modulate_covers_every_row_with_a_tile_that_fits(
     assert config.programs_per_item * config.tiles_per_program * config.block_l >= length
     assert config.block_l * config.block_m <= 16 * 32 * config.num_warps or config.num_warps == 1
     assert config.num_warps <= 16
+    for other in layer_norm_modulate.candidates(problem, num_sms):
+        assert other.block_m == config.block_m
+        assert other.programs_per_item * other.tiles_per_program * other.block_l >= length
 
 
 @given(
