@@ -149,9 +149,7 @@ def problem_of(x: torch.Tensor, dy: torch.Tensor, geometry: Geometry) -> Problem
     )
 
 
-def num_blocks(
-    x: torch.Tensor, dy: torch.Tensor, geometry: Geometry, config: WeightConfig
-) -> int:
+def num_blocks(x: torch.Tensor, dy: torch.Tensor, geometry: Geometry, config: WeightConfig) -> int:
     """Blocks of positions of all frames that are walked over."""
     frames, height, width = geometry.walked(x.shape[1:4], dy.shape[1:4])
     return x.shape[0] * frames * cdiv(height * width, config.block_p)

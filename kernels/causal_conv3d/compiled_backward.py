@@ -17,18 +17,16 @@ SIZE = (33, 64, 64)
 
 
 def launches(capability: int) -> Iterator[Compiled]:
-    """Gradients of the widest layers and of the image's, plain and strided, bf16 and fp32."""
+    """Gradients of the widest layer, of a strided one and of the image's, in bf16; one in fp32."""
     hopper = ("wgmma.mma_async",) if capability == 90 else ()
-    for name, channels, stride in (
-        ("512", (512, 512), (1, 1, 1)),
-        ("256.strided", (256, 256), (2, 2, 2)),
-        ("image", (128, 3), (1, 1, 1)),
+    for name, of, channels, stride in (
+        ("512", "input", (512, 512), (1, 1, 1)),
+        ("512", "weight", (512, 512), (1, 1, 1)),
+        ("256.strided", "input", (256, 256), (2, 2, 2)),
+        ("image", "input", (128, 3), (1, 1, 1)),
     ):
-        for of in ("input", "weight"):
-            # The three outputs of the image's layer are no multiple of the shortest vector.
-            promises = hopper if name != "image" else ()
-            launch = plan(of, *channels, capability, stride)
-            yield Compiled(name=f"backward.{of}.{name}", launch=launch, promises=promises)
+        launch = plan(of, *channels, capability, stride)
+        yield Compiled(name=f"backward.{of}.{name}", launch=launch, promises=hopper)
     for of in ("input", "weight"):
         launch = plan(of, 256, 256, capability, dtype=torch.float32)
         yield Compiled(name=f"backward.{of}.fp32", launch=launch)

@@ -97,7 +97,8 @@ def pick(problem: Problem, capability: int) -> Config:
     """Choose the launch: the largest tiles whose two accumulators spill no registers.
 
     Half precision: 128 x 128 on 8 warps. Boxes come by tensor descriptors where data-centre devices
-    have them and 128 KB for four boxes of 64 channels; elsewhere by pointers, 32 channels each. fp32 multiplies without tensor cores, where smaller tiles do as well.
+    have them and 128 KB for four boxes of 64 channels; elsewhere by pointers, 32 channels each.
+    fp32 multiplies without tensor cores, where smaller tiles do as well.
     """
     block_n = min(128, max(16, next_power_of_two(problem.out_channels)))
     channels = max(16, next_power_of_two(problem.channels))

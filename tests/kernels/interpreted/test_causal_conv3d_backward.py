@@ -13,9 +13,7 @@ from opensora_fast.kernels.registry import OPS, use_backend
 from opensora_fast.kernels.testing import assert_as_accurate
 
 # Several blocks of every kind, the last ones partly filled.
-INPUT = launch_backward.InputConfig(
-    block_m=16, block_n=16, block_k=16, num_warps=4, num_stages=2
-)
+INPUT = launch_backward.InputConfig(block_m=16, block_n=16, block_k=16, num_warps=4, num_stages=2)
 WEIGHT = launch_backward.WeightConfig(
     block_c=16, block_o=16, block_p=16, num_warps=4, num_stages=2, max_programs=200
 )
