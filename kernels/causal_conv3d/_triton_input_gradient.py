@@ -42,25 +42,27 @@ def add_frame(
     SH: tl.constexpr, SW: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """Add what one frame of dy sends through one tap in time and all its taps in space."""
-    taps_h = (KH - residue_h + SH - 1) // SH
     taps_w = (KW - residue_w + SW - 1) // SW
+    num_taps = (KH - residue_h + SH - 1) // SH * taps_w
     offs_k = tl.arange(0, BLOCK_K)
-    for k in range(0, taps_h * taps_w * ((O + BLOCK_K - 1) // BLOCK_K)):
+    at_dy = (y_h * W_OUT + y_w)[:, None] * O + offs_k[None, :]
+    at_w = offs_k[:, None] * C + offs_c[None, :]
+    mask_c = (offs_c < C)[None, :]
+    for k in range(0, num_taps * ((O + BLOCK_K - 1) // BLOCK_K)):
         # Taps innermost: neighbours read the same rows of dy.
-        tap = k % (taps_h * taps_w)
-        offs_o = k // (taps_h * taps_w) * BLOCK_K + offs_k
-        h = y_h - tap // taps_w
-        w = y_w - tap % taps_w
-        mask = ((h >= 0) & (h < H_OUT) & (w >= 0) & (w < W_OUT))[:, None]
-        tap_h = residue_h + SH * (tap // taps_w)
-        tap_w = residue_w + SW * (tap % taps_w)
-        at_w = (((tap_t * KH + tap_h) * KW + tap_w) * O + offs_o)[:, None] * C + offs_c[None, :]
-        mask_c = (offs_c < C)[None, :]
+        tap = k % num_taps
+        from_o = k // num_taps * BLOCK_K
+        up = tap // taps_w
+        left = tap % taps_w
+        slab = (tap_t * KH + residue_h + SH * up) * KW + residue_w + SW * left
+        mask = (y_h >= up) & (y_h < H_OUT + up) & (y_w >= left) & (y_w < W_OUT + left)
+        mask_dy = mask[:, None]
+        mask_w = mask_c
         if O % BLOCK_K != 0:
-            mask = mask & (offs_o < O)[None, :]
-            mask_c = mask_c & (offs_o < O)[:, None]
-        b_dy = tl.load(dy_ptr + (h * W_OUT + w)[:, None] * O + offs_o[None, :], mask, 0.0)
-        b_w = tl.load(w_ptr + at_w, mask_c, 0.0)
+            mask_dy = mask_dy & (offs_k < O - from_o)[None, :]
+            mask_w = mask_w & (offs_k < O - from_o)[:, None]
+        b_dy = tl.load(dy_ptr + (from_o - (up * W_OUT + left) * O) + at_dy, mask_dy, 0.0)
+        b_w = tl.load(w_ptr + (slab * O + from_o) * C + at_w, mask_w, 0.0)
         b_dx = tl.dot(b_dy, b_w, b_dx, input_precision="ieee")
     return b_dx
 

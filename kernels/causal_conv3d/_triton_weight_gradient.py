@@ -54,7 +54,9 @@ def weight_gradient_kernel(
     offs_o = pid % NUM_O * BLOCK_O + tl.arange(0, BLOCK_O)
     offs_c = pid // NUM_O % NUM_C * BLOCK_C + tl.arange(0, BLOCK_C)
     slab = pid // (NUM_O * NUM_C)  # of the partial sums
-    tap = slab % (KT * KH * KW)
+    tap_t = slab // (KH * KW) % KT
+    tap_h = slab // KW % KH
+    tap_w = slab % KW
     start = slab // (KT * KH * KW) * blocks_per_program
     mask_c = (offs_c < C)[None, :]
     mask_o = (offs_o < O)[None, :]
@@ -64,14 +66,18 @@ def weight_gradient_kernel(
         block = start + step
         offs_p = block % blocks_per_frame * BLOCK_P + tl.arange(0, BLOCK_P)
         frame = block // blocks_per_frame
-        x_t, y_t = meet(frame % NUM_T, tap // (KH * KW), ST, UT, FT)
-        x_h, y_h = meet(offs_p // NUM_W, tap // KW % KH, SH, UH, FH)
-        x_w, y_w = meet(offs_p % NUM_W, tap % KW, SW, UW, FW)
+        x_t, y_t = meet(frame % NUM_T, tap_t, ST, UT, FT)
+        x_h, y_h = meet(offs_p // NUM_W, tap_h, SH, UH, FH)
+        x_w, y_w = meet(offs_p % NUM_W, tap_w, SW, UW, FW)
         meets = (y_t >= 0) & (y_t < T_OUT)
         if not REPEATS:
             meets = meets & (x_t >= 0) & (x_t < T)
         mask = offs_p < tl.where(meets, NUM_H * NUM_W, 0)
-        mask = mask & (y_h >= 0) & (y_h < H_OUT) & (y_w >= 0) & (y_w < W_OUT)
+        # Steps of the walk stay inside dy unless an upsampling is folded in.
+        if UH > 1:
+            mask = mask & (y_h >= 0) & (y_h < H_OUT)
+        if UW > 1:
+            mask = mask & (y_w >= 0) & (y_w < W_OUT)
         if REPEATS:
             x_t = tl.minimum(tl.maximum(x_t, 0), T - 1)
             x_h = tl.minimum(tl.maximum(x_h, 0), H - 1)
@@ -143,9 +149,7 @@ def problem_of(x: torch.Tensor, dy: torch.Tensor, geometry: Geometry) -> Problem
     )
 
 
-def num_blocks(
-    x: torch.Tensor, dy: torch.Tensor, geometry: Geometry, config: WeightConfig
-) -> int:
+def num_blocks(x: torch.Tensor, dy: torch.Tensor, geometry: Geometry, config: WeightConfig) -> int:
     """Blocks of positions of all frames that are walked over."""
     frames, height, width = geometry.walked(x.shape[1:4], dy.shape[1:4])
     return x.shape[0] * frames * cdiv(height * width, config.block_p)

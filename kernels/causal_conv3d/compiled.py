@@ -9,6 +9,7 @@ import torch
 
 from ..common.catalogue import Compiled, meta
 from ..common.launch import Launch
+from . import compiled_backward
 from ._triton_border import plan_border
 from ._triton_columns import columns_weight, frames_at_once, new_z, plan_sum_columns
 from ._triton_gather import plan_gather
@@ -38,7 +39,7 @@ DOWN = Layer(channels=256, out_channels=256, size=(129, 384, 384), stride=(2, 2,
 
 
 def launches(capability: int) -> Iterator[Compiled]:
-    """Every form that the released layers take, and fp32."""
+    """Every form that the released layers take, and fp32; then the backward's."""
     matrix, boxes = "wgmma.mma_async", "cp.async.bulk.tensor"
     hopper = (matrix, boxes) if capability == 90 else ()
     for name, layer in (("128", LAST), ("512", MIDDLE), ("1x1x1", SHORTCUT)):
@@ -66,6 +67,7 @@ def launches(capability: int) -> Iterator[Compiled]:
         yield Compiled(name=f"border.zeros={zeros}", launch=launch, promises=("ld.global.v4",))
     for stale in (False, True):
         yield Compiled(name=f"pack.stale={stale}", launch=plan_packing(MIDDLE, stale))
+    yield from compiled_backward.launches(capability)
 
 
 def plan(

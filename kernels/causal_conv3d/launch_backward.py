@@ -66,9 +66,15 @@ class Geometry:
 
     def constants(self) -> dict[str, object]:
         """The geometry as the kernels take it: K, S, U and F of T, H and W, and REPEATS."""
-        values = zip("KSUF", (self.kernel, self.stride, self.scale, self.front), strict=True)
-        named = {name + axis: v for name, three in values for axis, v in zip("THW", three)}
-        return {**named, "REPEATS": self.repeats}
+        named: dict[str, object] = {"REPEATS": self.repeats}
+        for name, values in (
+            ("K", self.kernel),
+            ("S", self.stride),
+            ("U", self.scale),
+            ("F", self.front),
+        ):
+            named |= {name + axis: value for axis, value in zip("THW", values, strict=True)}
+        return named
 
 
 def of_convolution(kernel: Sequence[int], stride: Sequence[int], pad_mode: str) -> Geometry:
@@ -141,16 +147,17 @@ class WeightConfig:
 
 def pick_input(problem: Problem, capability: int) -> InputConfig:
     """Choose the launch of the input's gradient: the largest tile that spills no registers."""
-    block_n = _block(problem.channels, 128 if problem.half_precision else 64)
+    # Few outputs make a loop so short that the compiler unrolls it, with an address for each load.
+    few = problem.out_channels < 32
+    block_n = _block(problem.channels, 128 if problem.half_precision and not few else 64)
     if not problem.half_precision:
         return InputConfig(block_m=64, block_n=block_n, block_k=16, num_warps=8, num_stages=3)
-    large = 90 <= capability < 120
     return InputConfig(
         block_m=128,
         block_n=block_n,
-        block_k=_block(problem.out_channels, 64 if large else 32),
+        block_k=_block(problem.out_channels, 64 if 90 <= capability < 120 else 32),
         num_warps=8,
-        num_stages=4 if large else 3,
+        num_stages=4,
     )
 
 
@@ -165,9 +172,9 @@ def pick_weight(problem: Problem, capability: int, num_sms: int) -> WeightConfig
     return WeightConfig(
         block_c=_block(problem.channels, limit),
         block_o=_block(problem.out_channels, limit),
-        block_p=64 if large else 32 if problem.half_precision else 16,
+        block_p=64 if large else 32,
         num_warps=8,
-        num_stages=4 if large else 3,
+        num_stages=4 if problem.half_precision else 3,
         max_programs=4 * num_sms,
     )
 

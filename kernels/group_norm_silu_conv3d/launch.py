@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from ..causal_conv3d import launch as conv
+from ..causal_conv3d import launch_backward as conv_backward
 from ..common.availability import triton_why_not
 from ..group_norm_silu import launch as norm
-from .reference import PAD_MODE
+from .reference import PAD_MODE, STRIDE
 
 
 def why_not(
@@ -28,3 +31,22 @@ def why_not(
         kernel = list(weight.shape[2:])
         return f"a kernel of {kernel} needs a wider border than {norm.MAX_BORDER}"
     return reason
+
+
+def backward_why_not(
+    grad: Tensor,
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    num_groups: int,
+    eps: float,
+    weight: Tensor,
+    needs: Sequence[bool],
+) -> str | None:
+    """Return why the backward kernels cannot serve a call, or None."""
+    geometry = conv_backward.of_convolution(weight.shape[2:], STRIDE, PAD_MODE)
+    return (
+        norm.why_not(x, norm_weight, norm_bias, num_groups, eps, True)
+        or conv_backward.not_served(grad, x, weight, geometry)
+        or triton_why_not(grad, weight)
+    )

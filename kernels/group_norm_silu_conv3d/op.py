@@ -140,7 +140,10 @@ BACKWARD = Op(
     " float eps, Tensor weight, bool[3] needs) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     reference=reference.backward,
     fake=_fake_backward,
-    backends=[Backend("torch", "any", _torch.backward, _torch.why_not, _torch.VERIFIED)],
+    backends=[
+        triton_backend(__package__, "backward", launch.backward_why_not, "_triton_backward"),
+        Backend("torch", "any", _torch.backward, _torch.why_not, _torch.VERIFIED),
+    ],
 )
 
 FORWARD = Op(

@@ -68,7 +68,7 @@ def difference_kernel(
 
 @triton.jit
 def taps_of(phase, i, DOUBLED: tl.constexpr):
-    """First and behind the last of the kernel's three taps that are summed into tap i of a phase."""
+    """First, and one behind the last, of the taps that are summed into tap i of a phase."""
     if DOUBLED:
         first = tl.where(i == 0, 0, phase + 1)
         end = tl.where(i == 0, phase + 1, 3)

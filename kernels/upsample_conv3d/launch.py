@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..causal_conv3d import launch_backward as conv
 from ..common.availability import triton_why_not
 from ..common.launch import cdiv, next_power_of_two
 
@@ -26,6 +27,29 @@ def why_not(x: Tensor, weight: Tensor, bias: Tensor | None, scale: Sequence[int]
     if rows + width + 2 >= MAX_ROWS:
         return f"x has {rows} rows of channels with its differences, at most {MAX_ROWS} are counted"
     return triton_why_not(*(a for a in (x, weight, bias) if a is not None))
+
+
+def backward_why_not(
+    grad: Tensor, x: Tensor, weight: Tensor, scale: Sequence[int], needs: Sequence[bool]
+) -> str | None:
+    """Return why the backward kernels cannot serve a call, or None."""
+    return (
+        not_served(x, weight, scale)
+        or conv.not_served(grad, x, weight, geometry(scale))
+        or triton_why_not(grad, x, weight)
+    )
+
+
+def geometry(scale: Sequence[int]) -> conv.Geometry:
+    """How positions of x and of the output meet: four summed taps along a doubled axis."""
+    doubled = scale[0] == 2
+    return conv.Geometry(
+        kernel=(4 if doubled else 3, 4, 4),
+        stride=(1, 1, 1),
+        scale=(2 if doubled else 1, 2, 2),
+        front=(1 if doubled else 2, 1, 1),
+        repeats=True,
+    )
 
 
 def not_served(x: Tensor, weight: Tensor, scale: Sequence[int]) -> str | None:
@@ -73,7 +97,8 @@ def pick(problem: Problem, capability: int) -> Config:
     """Choose the launch: the largest tiles whose two accumulators spill no registers.
 
     Half precision: 128 x 128 on 8 warps. Boxes come by tensor descriptors where data-centre devices
-    have them and 128 KB for four boxes of 64 channels; elsewhere by pointers, 32 channels each. fp32 multiplies without tensor cores, where smaller tiles do as well.
+    have them and 128 KB for four boxes of 64 channels; elsewhere by pointers, 32 channels each.
+    fp32 multiplies without tensor cores, where smaller tiles do as well.
     """
     block_n = min(128, max(16, next_power_of_two(problem.out_channels)))
     channels = max(16, next_power_of_two(problem.channels))

@@ -84,7 +84,10 @@ BACKWARD = Op(
     " -> (Tensor, Tensor, Tensor)",
     reference=reference.backward,
     fake=_fake_backward,
-    backends=[Backend("torch", "any", _torch.backward, _torch.backward_why_not, _torch.VERIFIED)],
+    backends=[
+        triton_backend(__package__, "backward", launch.backward_why_not, "_triton_backward"),
+        Backend("torch", "any", _torch.backward, _torch.backward_why_not, _torch.VERIFIED),
+    ],
 )
 
 FORWARD = Op(

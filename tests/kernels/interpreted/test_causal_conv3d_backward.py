@@ -12,11 +12,8 @@ from opensora_fast.kernels.causal_conv3d import _triton_backward, launch_backwar
 from opensora_fast.kernels.registry import OPS, use_backend
 from opensora_fast.kernels.testing import assert_as_accurate
 
-DTYPES = (torch.float32, torch.float16)
 # Several blocks of every kind, the last ones partly filled.
-INPUT = launch_backward.InputConfig(
-    block_m=16, block_n=16, block_k=16, num_warps=4, num_stages=2
-)
+INPUT = launch_backward.InputConfig(block_m=16, block_n=16, block_k=16, num_warps=4, num_stages=2)
 WEIGHT = launch_backward.WeightConfig(
     block_c=16, block_o=16, block_p=16, num_warps=4, num_stages=2, max_programs=200
 )
@@ -24,7 +21,7 @@ WEIGHT = launch_backward.WeightConfig(
 
 def problem(
     size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pad_mode: str,
-    dtype: torch.dtype, batch: int = 2, channels: int = 3, out_channels: int = 2,
+    dtype: torch.dtype, batch: int = 1, channels: int = 3, out_channels: int = 2,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
     x = noise(batch, channels, *size, dtype=dtype, seed=0)
     weight = noise(out_channels, channels, *kernel, dtype=dtype, seed=1) / 8
@@ -39,23 +36,22 @@ def exact_and_naive(
     return reference.backward(*wide, *rest), reference.backward(grad, x, weight, *rest)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("pad_mode", ["replicate", "zeros", "valid"])
 @pytest.mark.parametrize(
-    ("size", "kernel", "stride"),
+    ("size", "kernel", "stride", "pad_mode"),
     [
-        ((3, 4, 5), (3, 3, 3), (1, 1, 1)),
-        ((5, 7, 6), (3, 3, 3), (2, 2, 2)),
-        ((4, 5, 6), (2, 1, 5), (1, 3, 2)),  # a kernel shorter than its stride; a wide border
-        ((3, 2, 4), (1, 2, 2), (3, 1, 2)),  # even kernels
+        ((2, 3, 4), (3, 3, 3), (1, 1, 1), "replicate"),
+        ((3, 5, 4), (3, 3, 3), (2, 2, 2), "replicate"),
+        ((3, 5, 4), (3, 3, 3), (2, 2, 2), "zeros"),
+        ((3, 5, 4), (3, 3, 3), (2, 1, 2), "valid"),
+        ((3, 4, 6), (2, 1, 5), (1, 3, 2), "replicate"),  # a kernel shorter than its stride
+        ((3, 2, 4), (1, 2, 2), (3, 1, 2), "zeros"),  # even kernels
     ],
-    ids=["plain", "strided", "oblong", "even"],
+    ids=["plain", "strided", "strided-zeros", "strided-valid", "oblong", "even"],
 )
 def test_gradients(
-    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pad_mode: str,
-    dtype: torch.dtype,
-) -> None:  # fmt: skip
-    grad, x, weight = problem(size, kernel, stride, pad_mode, dtype)
+    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pad_mode: str
+) -> None:
+    grad, x, weight = problem(size, kernel, stride, pad_mode, torch.float32)
     rest = (stride, pad_mode, (True, True, True))
     got = _triton_backward.backward(grad, x, weight, *rest)
     for i, (out, exact, naive) in enumerate(
@@ -66,7 +62,7 @@ def test_gradients(
 
 def test_tiles_that_end_everywhere() -> None:
     grad, x, weight = problem(
-        (2, 3, 5), (2, 3, 3), (1, 1, 1), "replicate", torch.float16, 1, channels=17, out_channels=18
+        (2, 3, 5), (2, 3, 3), (1, 1, 1), "replicate", torch.float16, channels=17, out_channels=18
     )
     rest = ((1, 1, 1), "replicate", (True, True, True))
     (dx, dweight, _), (naive_dx, naive_dweight, _) = exact_and_naive(grad, x, weight, *rest)
@@ -91,7 +87,8 @@ def test_frames_that_are_all_border(size: Sequence[int]) -> None:
 
 
 def test_positions_are_split_among_programs_and_summed_in_order() -> None:
-    grad, x, weight = problem((3, 9, 8), (1, 1, 1), (1, 1, 1), "zeros", torch.float32)
+    sizes = ((2, 5, 8), (1, 1, 1), (1, 1, 1))
+    grad, x, weight = problem(*sizes, "zeros", torch.float32, batch=2)
     geometry = launch_backward.of_convolution((1, 1, 1), (1, 1, 1), "zeros")
     dense, dy = _triton_backward.channels_last(x), _triton_backward.channels_last(grad)
     results = []
@@ -100,8 +97,8 @@ def test_positions_are_split_among_programs_and_summed_in_order() -> None:
         _triton_backward.weight_gradient(dense, dy, out, geometry, WEIGHT)
         results.append(out)
     assert WEIGHT.splits(
-        launch_backward.Problem(channels=3, out_channels=2, taps=1, half_precision=False), 30
-    ) == (30, 1)
+        launch_backward.Problem(channels=3, out_channels=2, taps=1, half_precision=False), 12
+    ) == (12, 1)
     assert torch.equal(*results)
     expected = torch.einsum("bothw,bcthw->oc", grad, x)
     torch.testing.assert_close(results[0][:, :, 0, 0, 0], expected)
@@ -116,9 +113,10 @@ def test_only_what_is_needed_is_computed(needed: int) -> None:
     assert [g.numel() > 0 for g in got] == needs
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_what_is_not_finite_stays_where_it_is() -> None:
     """Padding is masked, not multiplied by zero."""
-    grad, x, weight = problem((2, 3, 4), (3, 3, 3), (1, 1, 1), "zeros", torch.float32, batch=1)
+    grad, x, weight = problem((2, 3, 4), (3, 3, 3), (1, 1, 1), "zeros", torch.float32)
     x[0, 0, 1, 2, 3] = torch.inf
     rest = ((1, 1, 1), "zeros", (False, True, False))
     got = _triton_backward.backward(grad, x, weight, *rest)[1]

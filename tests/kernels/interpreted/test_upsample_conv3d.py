@@ -9,6 +9,7 @@ import torch
 
 from opensora_fast.kernels import upsample_conv3d
 from opensora_fast.kernels.agreement import assert_agrees, noise
+from opensora_fast.kernels.registry import OPS, use_backend
 from opensora_fast.kernels.testing import assert_as_accurate
 from opensora_fast.kernels.upsample_conv3d import _triton, launch, reference
 
@@ -47,11 +48,43 @@ def test_the_first_frame_is_enlarged_in_space_only(scale: tuple[int, int, int]) 
     assert_agrees(upsample_conv3d, (x, weight, bias), (scale,), num_differentiable=0)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "scale", "size"),
+    [
+        (torch.float32, (2, 2, 2), (2, 2, 3)),
+        (torch.float16, (2, 2, 2), (1, 1, 2)),
+        (torch.float32, (1, 2, 2), (2, 2, 1)),
+    ],
+    ids=str,
+)
+def test_gradients(
+    dtype: torch.dtype, scale: tuple[int, int, int], size: tuple[int, int, int]
+) -> None:
+    x = noise(1, 3, *size, dtype=dtype)
+    weight, _ = weight_and_bias(2, 3, dtype)
+    shape = (1, 2, *reference.output_size(size, scale))
+    args = (noise(*shape, dtype=dtype, seed=3), x, weight)
+    needs = (True, True, True)
+    with use_backend("triton"):
+        got = OPS["upsample_conv3d_backward"](*args, scale, needs)
+    exact = reference.backward(*(a.double() for a in args), scale, needs)
+    naive = reference.backward(*args, scale, needs)
+    for i, gradients in enumerate(zip(got, exact, naive, strict=True)):
+        assert_as_accurate(*gradients, roundings=2, slack=2e-5, what=f"gradient {i}")
+
+
 def test_any_layout_is_read() -> None:
     roomy = noise(2, 2, 4, 9, 5, dtype=torch.float32)
     weight, bias = weight_and_bias(4, 4, torch.float32)
-    for x in (roomy.permute(0, 2, 1, 4, 3)[..., ::3], roomy[:1].transpose(1, 2).expand(2, -1, -1, -1, -1)):
-        assert_agrees(upsample_conv3d, (x, weight.flip(2), bias[::2].repeat_interleave(2)), num_differentiable=0)
+    for x in (
+        roomy.permute(0, 2, 1, 4, 3)[..., ::3],
+        roomy[:1].transpose(1, 2).expand(2, -1, -1, -1, -1),
+    ):
+        assert_agrees(
+            upsample_conv3d,
+            (x, weight.flip(2), bias[::2].repeat_interleave(2)),
+            num_differentiable=0,
+        )
 
 
 def test_frames_do_not_look_ahead() -> None:
