@@ -59,6 +59,17 @@ CHECK = (
     Case(name="image-zeros", channels=4, out_channels=2, size=(1, 3, 3), pad_mode="zeros"),
     Case(name="column", channels=16, out_channels=16, size=(2, 3, 1)),
     Case(name="oblong-kernel", channels=2, out_channels=3, size=(2, 4, 3), kernel=(2, 1, 5)),
+    # Enough outputs for the widest tiles, and few outputs of many channels: forms of their own.
+    Case(name="wide", channels=16, out_channels=136, size=(2, 3, 4), kernel=(1, 3, 3)),
+    Case(
+        name="wide-zeros",
+        channels=16,
+        out_channels=72,
+        size=(2, 3, 2),
+        kernel=(2, 3, 3),
+        pad_mode="zeros",
+    ),
+    Case(name="to-pixels", channels=128, out_channels=3, size=(2, 3, 4)),
     Case(name="ones", channels=1, out_channels=1, size=(1, 1, 1)),
     Case(name="moments", batch=2, channels=16, out_channels=24, size=(3, 6, 9), gather=True),
     Case(

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from .. import contract, moments
+from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _cpu, _torch, reference
+from . import _cpu, _torch, launch, launch_backward, reference
 
 _NAME = "causal_conv3d"
 _PAD_MODES = ("replicate", "zeros", "valid")
@@ -184,7 +185,10 @@ BACKWARD = Op(
     " -> (Tensor, Tensor, Tensor)",
     reference=reference.backward,
     fake=_fake_backward,
-    backends=[Backend("torch", "any", _torch.backward, _torch.backward_why_not, _torch.VERIFIED)],
+    backends=[
+        triton_backend(__package__, "backward", launch_backward.why_not, "_triton_backward"),
+        Backend("torch", "any", _torch.backward, _torch.backward_why_not, _torch.VERIFIED),
+    ],
 )
 
 FORWARD = Op(
@@ -194,6 +198,7 @@ FORWARD = Op(
     reference=moments.gathered_after(reference.forward, 5),
     fake=_fake,
     backends=[
+        moments.row_gathering_after(triton_backend(__package__, "forward", launch.why_not), 5),
         Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         moments.row_gathering_after(
             Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED), 5

@@ -126,6 +126,11 @@ def packed_bytes(weight: Tensor) -> int:
     return sum(form.values.numel() for form in _cache.get(weight, {}).values())
 
 
+def state_of(weight: Tensor) -> tuple[int, int]:
+    """What changes when a weight is replaced, or written to where autograd sees it."""
+    return weight.data_ptr(), 0 if weight.is_inference() else weight._version
+
+
 def _isa() -> str:
     from opensora_fast import _C
 
@@ -152,7 +157,7 @@ def _conv(
 
 def _packed(conv: _C.Conv3d, weight: Tensor, key: _Key) -> Tensor:
     forms: dict[_Key, Packed] = _cache.setdefault(weight, {})
-    state = (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
+    state = state_of(weight)
     probes = _probes_of(weight.detach())
     form = forms.get(key)
     if form is None or form.state != state or not torch.equal(form.probes, probes):

@@ -56,6 +56,7 @@ CHECK = (
     Case(name="image", channels=16, out_channels=16, groups=2, size=(1, 4, 5)),
     Case(name="even", channels=20, out_channels=24, groups=5, size=(4, 3, 4), residual=False),
     Case(name="to-pixels", channels=16, out_channels=3, groups=8, size=(2, 4, 4), residual=False),
+    Case(name="wide", channels=16, out_channels=136, groups=4, size=(2, 2, 3), kernel=(2, 3, 3)),
     Case(name="pixel", channels=32, out_channels=8, groups=2, size=(3, 1, 1), bias=False),
     Case(name="pointwise", channels=6, out_channels=4, groups=3, size=(2, 3, 2), kernel=(1, 1, 1)),
     Case(

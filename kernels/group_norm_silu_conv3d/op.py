@@ -11,9 +11,10 @@ from torch import Tensor
 from .. import contract
 from .. import moments as of_channels
 from ..causal_conv3d import op as conv
+from ..common.availability import triton_backend
 from ..group_norm_silu import op as norm
 from ..registry import Backend, Op
-from . import _cpu, _cuda, _torch, reference
+from . import _cpu, _cuda, _torch, launch, reference
 
 _NAME = "group_norm_silu_conv3d"
 
@@ -197,7 +198,10 @@ BACKWARD = Op(
     " float eps, Tensor weight, bool[3] needs) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     reference=reference.backward,
     fake=_fake_backward,
-    backends=[Backend("torch", "any", _torch.backward, _torch.why_not, _torch.VERIFIED)],
+    backends=[
+        triton_backend(__package__, "backward", launch.backward_why_not, "_triton_backward"),
+        Backend("torch", "any", _torch.backward, _torch.why_not, _torch.VERIFIED),
+    ],
 )
 
 FORWARD = Op(
@@ -208,7 +212,8 @@ FORWARD = Op(
     reference=of_channels.gathered_after(reference.forward, 8),
     fake=_fake,
     backends=[
-        Backend("cuda", "cuda", _cuda.forward, _cuda.why_not),
+        of_channels.row_gathering_after(Backend("cuda", "cuda", _cuda.forward, _cuda.why_not), 8),
+        of_channels.row_gathering_after(triton_backend(__package__, "forward", launch.why_not), 8),
         Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         of_channels.row_gathering_after(
             Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED), 8

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from .. import contract, moments
 from ..causal_conv3d import op as conv
+from ..common.availability import triton_backend
 from ..nearest_upsample3d import op as upsample
 from ..registry import Backend, Op
-from . import _cpu, _torch, reference
+from . import _cpu, _torch, launch, reference
 
 _NAME = "upsample_conv3d"
 
@@ -119,7 +120,10 @@ BACKWARD = Op(
     " -> (Tensor, Tensor, Tensor)",
     reference=reference.backward,
     fake=_fake_backward,
-    backends=[Backend("torch", "any", _torch.backward, _torch.backward_why_not, _torch.VERIFIED)],
+    backends=[
+        triton_backend(__package__, "backward", launch.backward_why_not, "_triton_backward"),
+        Backend("torch", "any", _torch.backward, _torch.backward_why_not, _torch.VERIFIED),
+    ],
 )
 
 FORWARD = Op(
@@ -128,6 +132,7 @@ FORWARD = Op(
     reference=moments.gathered_after(reference.forward, 4),
     fake=_fake,
     backends=[
+        moments.row_gathering_after(triton_backend(__package__, "forward", launch.why_not), 4),
         Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         moments.row_gathering_after(
             Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED), 4

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,7 @@ pytest.importorskip("triton", reason="triton is not installed")
 if os.environ.get("TRITON_INTERPRET"):
     pytest.skip("interpreted kernels do not compile", allow_module_level=True)
 
+from opensora_fast.kernels.causal_conv3d import compiled as causal_conv3d
 from opensora_fast.kernels.common.catalogue import CAPABILITIES, launches, ops_with_launches
 from opensora_fast.kernels.common.compile import compile_launch
 from opensora_fast.kernels.common.inspection import Inspection, count_instructions, inspect_all
@@ -80,6 +82,15 @@ def test_a_kernel_that_does_not_fit_is_reported() -> None:
     resources = compile_launch(starved, 90)
     assert resources.stack_bytes > 0
     assert "registers are spilled" in resources.complaints()[0]
+
+
+def test_a_convolution_is_compiled_once_for_videos_of_all_sizes() -> None:
+    sizes = [(1, 1, 1), (16, 32, 48), (33, 95, 17)]
+    launches = [
+        causal_conv3d.plan_copy(replace(causal_conv3d.LAST, size=s), zeros=False) for s in sizes
+    ]
+    first, *others = (compile_launch(launch, 80).ptx for launch in launches)
+    assert all(ptx == first for ptx in others)
 
 
 def test_an_unknown_architecture_is_refused() -> None:
