@@ -115,7 +115,7 @@ def make_inputs(
     residual = draw.normal(*case.y_shape) if case.residual else None
     moments = channel_moments(x) if case.moments else None
     arguments = (x, norm_weight, norm_bias, case.groups, weight, bias, residual, EPS)
-    return *arguments, moments, case.gather
+    return (*arguments, moments, case.gather) if case.moments or case.gather else arguments
 
 
 def bytes(case: Case, itemsize: int = 2, backward: bool = False) -> int:
