@@ -65,34 +65,39 @@ def forward(
 
 
 def convolve_plane(
-    plane: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None
-) -> Tensor:
-    """Convolve a video whose producer wrote its border; frames in front are the first, repeated.
+    plane: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None,
+    *, y: Tensor | None = None, front: int | None = None,
+) -> Tensor:  # fmt: skip
+    """Convolve a video whose producer wrote its border.
 
     Args:
-        plane: [B, T, H + kH - 1, W + kW - 1, C], contiguous.
+        plane: [B, T - front + kT - 1, H + kH - 1, W + kW - 1, C], contiguous.
         weight: [O, C, kT, kH, kW], dtype of `plane`.
         bias: [O] or None.
         residual: [B, O, T, H, W], dtype of `plane`, any strides; or None.
+        y: [B, T, H, W, O], contiguous, to be written; by default a new tensor.
+        front: frames that are missing in front, at most kT - 1, the default: the first one stands
+            for them.
 
     Returns:
-        [B, T, H, W, O].
+        y.
     """
     config = _chosen(_problem(plane, weight, "given"), plane)
-    return _convolve_plane(plane, weight, bias, residual, config)[0]
+    return _convolve_plane(plane, weight, bias, residual, config, y, front)[0]
 
 
 def convolve_plane_and_sum(
-    plane: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None
-) -> tuple[Tensor, Tensor]:
+    plane: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None,
+    *, y: Tensor | None = None, front: int | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """As `convolve_plane`, and sums of the result for the norm behind it, in the same pass.
 
     Returns:
-        y [B, T, H, W, O], and fp32 [2, B, S, O]: S sums of each channel over disjoint sets of
-        pixels that are all pixels together, and S sums of squares.
+        y, and fp32 [2, B, S, O]: S sums of each channel over disjoint sets of pixels that are all
+        pixels together, and S sums of squares.
     """
     config = _chosen(replace(_problem(plane, weight, "given"), statistics=True), plane)
-    y, partial = _convolve_plane(plane, weight, bias, residual, config, sums=True)
+    y, partial = _convolve_plane(plane, weight, bias, residual, config, y, front, sums=True)
     assert partial is not None
     return y, partial
 
@@ -103,17 +108,22 @@ def _convolve_plane(
     bias: Tensor | None,
     residual: Tensor | None,
     config: Config,
+    y: Tensor | None,
+    front: int | None,
     *,
     sums: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     out_channels, _, depth, height, width = weight.shape
+    front = depth - 1 if front is None else front
     batch, frames, rows, columns, _ = plane.shape
-    y = plane.new_empty((batch, frames, rows - height + 1, columns - width + 1, out_channels))
+    if y is None:
+        size = (frames + front - depth + 1, rows - height + 1, columns - width + 1)
+        y = plane.new_empty((batch, *size, out_channels))
     if residual is not None:
         residual = residual.permute(0, 2, 3, 4, 1).contiguous()
     bias = None if bias is None else bias.contiguous()
     partial = new_partial(plane, y, config) if sums else None
-    _run_plane(plane, weight, bias, residual, y, config, front=depth - 1, partial=partial)
+    _run_plane(plane, weight, bias, residual, y, config, front=front, partial=partial)
     return y, partial
 
 

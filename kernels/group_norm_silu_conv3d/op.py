@@ -213,7 +213,7 @@ FORWARD = Op(
     fake=_fake,
     backends=[
         of_channels.row_gathering_after(Backend("cuda", "cuda", _cuda.forward, _cuda.why_not), 8),
-        of_channels.row_gathering_after(triton_backend(__package__, "forward", launch.why_not), 8),
+        triton_backend(__package__, "forward", launch.why_not),
         Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         of_channels.row_gathering_after(
             Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED), 8
