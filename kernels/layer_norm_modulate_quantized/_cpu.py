@@ -23,6 +23,6 @@ def forward(
     x: Tensor, shift: Tensor, scale: Tensor, format: str, eps: float
 ) -> tuple[Tensor, Tensor]:
     """Return values and scales."""
-    wide = (tensor.to(torch.float32) for tensor in (x, shift, scale))
-    y = layer_norm_modulate.forward(*wide, eps)
+    x, shift, scale = (tensor.to(torch.float32) for tensor in (x, shift, scale))
+    y = layer_norm_modulate.forward(x, shift, scale, eps)
     return quantize_rows.forward(y, format)

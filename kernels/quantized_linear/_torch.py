@@ -85,7 +85,9 @@ def forward(
         return y.view(shape)
     else:
         products = rows.to(torch.float32) @ weight.to(torch.float32).t()
-    scaled = products * (row_scales * channel_scales)
-    if bias is not None:
-        scaled += bias.to(torch.float32)
+    scaled = products.to(torch.float32).mul_(row_scales)
+    if bias is None:
+        scaled *= channel_scales
+    else:
+        scaled = torch.addcmul(bias.to(torch.float32), scaled, channel_scales, out=scaled)
     return scaled.to(dtype).view(shape)

@@ -34,6 +34,8 @@ CHECK = (
     Case(name="fp8", batch=2, length=5, width_in=32, width_out=48, format="fp8"),
     Case(name="primes", batch=2, length=5, width_in=31, width_out=17, bias=False),
     Case(name="fp8-primes", length=7, width_in=37, width_out=19, format="fp8", bias=False),
+    Case(name="tiles", length=66, width_in=144, width_out=272),
+    Case(name="fp8-tiles", length=66, width_in=144, width_out=272, format="fp8"),
     Case(name="ones", length=1, width_in=1, width_out=1),
     Case(name="no-token", batch=2, length=0, width_in=8, width_out=8),
     Case(name="empty", batch=0, length=4, width_in=8, width_out=8),

@@ -61,6 +61,15 @@ def test_the_large_layers_of_all_blocks_are_replaced_and_no_others(config) -> No
     assert "int8" in str(report) and str(len(report.replaced)) in str(report)
 
 
+def test_the_released_model_becomes_two_thirds_in_memory() -> None:
+    with torch.device("meta"):
+        model = MMDiT().bfloat16()
+    report = quantize_linears(model, "fp8")
+    assert len(report.replaced) == 19 * 2 * 6 + 38 * 4
+    assert report.bytes_before == 2 * 11_891_390_528
+    assert 0.63 < report.bytes_after / report.bytes_before < 0.65
+
+
 @pytest.mark.parametrize("config", [CONFIG, FUSED], ids=["separate", "fused"])
 @pytest.mark.parametrize(("format", "bound"), [("int8", 0.02), ("fp8", 0.06)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -79,14 +79,6 @@ def test_quantized_linear(rows, width_in, width_out, dtype, format) -> None:
         assert (got - exact).abs().max() <= bound
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_descriptors_and_several_tiles(format) -> None:
-    x = noise(66, 144, dtype=torch.float32, seed=0)
-    values, scales = quantize_weight(noise(272, 144, dtype=torch.float32, seed=1), format)
-    got, want = both(quantized_linear, x, values, scales)
-    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-4)
-
-
 def test_strided_operands() -> None:
     x = noise(96, 90, dtype=torch.float32, seed=0).T[:, ::2]
     values, scales = quantize_weight(noise(66, 96, dtype=torch.float32, seed=1)[:, ::2])
