@@ -167,8 +167,8 @@ def steps(out: Path, capability: tuple[int, int]) -> list[Step]:
         ),
         _bench("ceilings", "rates of matrix products, copies and caches", out, 60, "ceilings"),
         _bench(
-            "conformance", "every backend against the definition, small and large", out, 200,
-            "conformance", "--large",
+            "conformance", "every backend against the definition, small and large", out, 240,
+            "conformance", "--large", "--timeout", "150",
         ),
         _sanitizer("sanitizer", "memcheck", no_checkout),
         _bench("decode-768", "decode 129x768x768", out, 90, "whole", "decode-768"),

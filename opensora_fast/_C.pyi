@@ -31,6 +31,7 @@ class Conv3d:
         mean: int,
         scale: int,
         shift: int,
+        moments: int,
         batch: int,
         size: tuple[int, int, int],
         out_size: tuple[int, int, int],

@@ -322,7 +322,8 @@ struct Conv3d {
 
   void run(std::uintptr_t x, std::uintptr_t y, std::uintptr_t packed, std::uintptr_t bias,
            std::uintptr_t residual, std::uintptr_t mean, std::uintptr_t scale, std::uintptr_t shift,
-           std::int64_t batch, const Sizes& size, const Sizes& out_size) const {
+           std::uintptr_t moments, std::int64_t batch, const Sizes& size,
+           const Sizes& out_size) const {
     osf::conv3d::Params params{};
     params.x = pointer<const void>(x);
     params.y = pointer<void>(y);
@@ -332,6 +333,7 @@ struct Conv3d {
     params.mean = pointer<const float>(mean);
     params.scale = pointer<const float>(scale);
     params.shift = pointer<const float>(shift);
+    params.moments = pointer<float>(moments);
     params.batch = batch;
     copy_sizes(size, params.size);
     copy_sizes(out_size, params.out_size);
@@ -455,7 +457,7 @@ PYBIND11_MODULE(_C, m) {
       .def("pack", &Conv3d::pack, py::arg("weight"), py::arg("packed"))
       .def("run", &Conv3d::run, py::arg("x"), py::arg("y"), py::arg("packed"), py::arg("bias"),
            py::arg("residual"), py::arg("mean"), py::arg("scale"), py::arg("shift"),
-           py::arg("batch"), py::arg("size"), py::arg("out_size"));
+           py::arg("moments"), py::arg("batch"), py::arg("size"), py::arg("out_size"));
 
 #ifdef OSF_HAS_CUDA
   m.attr("HAS_CUDA") = true;

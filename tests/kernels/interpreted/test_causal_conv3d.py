@@ -14,6 +14,7 @@ from opensora_fast.kernels.agreement import assert_agrees, noise
 from opensora_fast.kernels.causal_conv3d import _triton, _triton_weights, launch, reference
 from opensora_fast.kernels.causal_conv3d._triton_border import plan_border
 from opensora_fast.kernels.common.availability import capability
+from opensora_fast.kernels.moments import channel_moments
 from opensora_fast.kernels.registry import use_backend
 from opensora_fast.kernels.testing import assert_as_accurate
 
@@ -100,7 +101,7 @@ def test_convolve_plane(
     x, weight, bias = inputs(channels, out_channels, size, kernel, batch=batch, dtype=dtype)
     residual = noise(batch, out_channels, *size, dtype=dtype, seed=3) if has_residual else None
     args = (x, weight, bias if has_bias else None, residual)
-    y = _triton.convolve_plane(bordered(x, kernel), *args[1:])
+    y, _ = _triton.convolve_plane(bordered(x, kernel), *args[1:])
     agrees(y, args)
 
 
@@ -120,7 +121,7 @@ def test_taps_as_columns_with_a_residual() -> None:
     x, weight, bias = inputs(64, 5, (1, 2, 130), (3, 1, 2), dtype=torch.float16)
     args = (x, weight, bias, noise(1, 5, 1, 2, 130, dtype=torch.float16, seed=3))
     plane = torch.cat([bordered(x, (1, 1, 1)), torch.zeros(1, 1, 2, 1, 64).half()], dim=3)
-    y = _triton.convolve_plane(plane, *args[1:])
+    y, _ = _triton.convolve_plane(plane, *args[1:])
     x = torch.nn.functional.pad(x, (0, 1))
     results = []
     for dtype in (torch.float64, torch.float32):
@@ -131,17 +132,31 @@ def test_taps_as_columns_with_a_residual() -> None:
     assert_as_accurate(out, results[0], results[1].half(), roundings=1, what="y")
 
 
-def test_sums_for_the_norm_behind() -> None:
-    x, weight, bias = inputs(16, 20, (2, 3, 65), (1, 1, 3), batch=2, dtype=torch.float16)
-    residual = noise(2, 20, 2, 3, 65, dtype=torch.float16, seed=3)
+@pytest.mark.parametrize(("target", "along"), [(90, True), (100, False)])
+def test_moments_for_the_norm_behind(
+    target: int, along: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the convolution's own pass, or behind it where that would cost a smaller tile."""
+    passes = []
+    merge = _triton.merge_partials
+
+    def counted(partial: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+        passes.append(partial.shape[2])
+        return merge(partial, *args)
+
+    monkeypatch.setattr(_triton, "merge_partials", counted)
+    monkeypatch.setattr(_triton, "capability", lambda _: target)
+    size = (2, 3, 90)
+    x, weight, bias = inputs(16, 20, size, (1, 1, 3), batch=2, dtype=torch.float16)
+    residual = noise(2, 20, *size, dtype=torch.float16, seed=3)
     args = (x, weight, bias, residual)
-    y, partial = _triton.convolve_plane_and_sum(bordered(x, (1, 1, 3)), *args[1:])
+    y, moments = _triton.convolve_plane(bordered(x, (1, 1, 3)), *args[1:], gather=True)
     agrees(y, args)
-    assert partial.shape[2] == 2 * 2  # two tiles in each frame
-    values = y.double()
-    for which, expected in enumerate((values, values.square())):
-        sums = partial[which].double().sum(1)
-        torch.testing.assert_close(sums, expected.sum((1, 2, 3)), rtol=1e-5, atol=1e-3)
+    assert all(number > size[0] for number in passes)  # several sums a frame
+    torch.testing.assert_close(
+        moments, channel_moments(y.permute(0, 4, 1, 2, 3)), rtol=1e-5, atol=1e-5
+    )
+    assert bool(passes) == along
 
 
 def bordered(x: Tensor, kernel: tuple[int, int, int]) -> Tensor:
