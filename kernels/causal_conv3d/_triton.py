@@ -16,7 +16,8 @@ Parallel: one program per (frame, tile of its positions, block of output channel
 the blocks of one tile, then the same tile of a few frames: they read the same x from the L2 cache.
 Bytes: through L2, x once per tap and block of outputs, and the weight once per tile; from memory, x
 about (1 + (kT - 1) / frames_together) times; the residual is read and y written once. The bordered
-copy reads and writes x once more.
+copy reads and writes x once more. Moments of y come from sums that each tile of the plane form
+leaves behind, two rows of fp32 per tile; in the other forms y is read once more.
 """
 
 from __future__ import annotations
