@@ -190,6 +190,10 @@ def steps(out: Path, capability: tuple[int, int]) -> list[Step]:
             ),
             why_skip=no_checkout or _lacking("pytest", "hypothesis"),
         ),
+        _bench(
+            "far", "the far end of tensors of more than 2^31 elements", out, 120, "conformance",
+            "--huge", "--dtype", "bf16", "--backend", "cuda", "triton", "--timeout", "60",
+        ),
         _sanitizer("races", "racecheck", no_checkout),
     ]  # fmt: skip
 

@@ -188,7 +188,8 @@ def check_op(
         poisoned = _outputs(row.run(*public))
     for i, (out, other) in enumerate(zip(outputs, poisoned, strict=True)):
         # Integers have no NaN: memory is filled with their largest number.
-        suspect = other.isnan() & ~out.isnan() if out.is_floating_point() else other != out
+        floating = out.is_floating_point()
+        suspect = _readable(other).isnan() & ~_readable(out).isnan() if floating else other != out
         unwritten = int(suspect.sum())
         assert unwritten == 0, (
             f"{title} output {i}: {unwritten} elements depend on unwritten memory"
@@ -335,10 +336,13 @@ def _widened(arg: Any) -> Any:
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors hold the same numbers; torch cannot compare 8-bit floats itself."""
-    if a.is_floating_point() and a.element_size() == 1:
-        a, b = a.view(torch.uint8), b.view(torch.uint8)
-    return torch.equal(a, b)
+    """Whether two tensors hold the same numbers."""
+    return torch.equal(_readable(a), _readable(b))
+
+
+def _readable(x: Tensor) -> Tensor:
+    """The same numbers in a dtype that torch compares: not 8-bit floats."""
+    return x.to(torch.float32) if x.is_floating_point() and x.element_size() == 1 else x
 
 
 def _outputs(out: Any) -> tuple[Tensor, ...]:

@@ -54,73 +54,113 @@ def forward(
     if not bordered:
         video = video.contiguous()
     plane: Plane = "none" if max(stride) > 1 else "copied" if bordered else "given"
-    config = _chosen(_problem(video, weight, plane), x, gather)
+    problem = _problem(video, weight, plane)
+    config = _chosen(problem, x)
+    if gather and config.form == "plane":
+        config = _summing(problem, config, x)
     y = x.new_empty((batch, *size, out_channels))
     bias = None if bias is None else bias.contiguous()
     zeros = pad_mode == "zeros"
+    partial = None
     if config.form in ("plane", "columns"):
         if bordered:
             video = with_border(video, border, zeros)
-        front = border[0][0]
-        moments = _run_plane(video, weight, bias, None, y, config, front, zeros, gather)
+        partial = new_partial(video, y, config) if config.sums else None
+        _run_plane(
+            video, weight, bias, None, y, config,
+            front=border[0][0], zeros=zeros, partial=partial,
+        )  # fmt: skip
     else:
         video, packed = video.contiguous(), packed_weight(weight, config)
         kernel = weight.shape[2:]
         plan_gather(video, packed, bias, y, kernel, stride, border, config, zeros).run()
-        moments = _moments(y, gather)
+    moments = _moments(y, partial) if gather else fake_moments(y, y, False)
     return y.permute(0, 4, 1, 2, 3).contiguous(memory_format=layout_of(x)), moments
 
 
 def convolve_plane(
     plane: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None,
-    *, gather: bool = False,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Convolve a video whose producer wrote its border; frames in front are the first, repeated.
+    *, y: Tensor | None = None, front: int | None = None,
+) -> Tensor:  # fmt: skip
+    """Convolve a video whose producer wrote its border.
 
     Args:
-        plane: [B, T, H + kH - 1, W + kW - 1, C], contiguous.
+        plane: [B, T - front + kT - 1, H + kH - 1, W + kW - 1, C], contiguous.
         weight: [O, C, kT, kH, kW], dtype of `plane`.
         bias: [O] or None.
         residual: [B, O, T, H, W], dtype of `plane`, any strides; or None.
-        gather: whether to return the moments of y.
+        y: [B, T, H, W, O], contiguous, to be written; by default a new tensor.
+        front: frames that are missing in front, at most kT - 1, the default: the first one stands
+            for them.
 
     Returns:
-        y [B, T, H, W, O], and fp32 [B, 2, O], means and variances of its channels; no element
-        without `gather`.
+        y.
     """
+    config = _chosen(_problem(plane, weight, "given"), plane)
+    return _convolve_plane(plane, weight, bias, residual, config, y, front)[0]
+
+
+def convolve_plane_and_sum(
+    plane: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None,
+    *, y: Tensor | None = None, front: int | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """As `convolve_plane`, and sums of the result for the norm behind it, in the same pass.
+
+    Returns:
+        y, and fp32 [2, B, S, O]: S sums of each channel over disjoint sets of pixels that are all
+        pixels together, and S sums of squares.
+    """
+    config = _chosen(replace(_problem(plane, weight, "given"), statistics=True), plane)
+    y, partial = _convolve_plane(plane, weight, bias, residual, config, y, front, sums=True)
+    assert partial is not None
+    return y, partial
+
+
+def _convolve_plane(
+    plane: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    config: Config,
+    y: Tensor | None,
+    front: int | None,
+    *,
+    sums: bool = False,
+) -> tuple[Tensor, Tensor | None]:
     out_channels, _, depth, height, width = weight.shape
+    front = depth - 1 if front is None else front
     batch, frames, rows, columns, _ = plane.shape
-    config = _chosen(_problem(plane, weight, "given"), plane, gather)
-    y = plane.new_empty((batch, frames, rows - height + 1, columns - width + 1, out_channels))
+    if y is None:
+        size = (frames + front - depth + 1, rows - height + 1, columns - width + 1)
+        y = plane.new_empty((batch, *size, out_channels))
     if residual is not None:
         residual = residual.permute(0, 2, 3, 4, 1).contiguous()
     bias = None if bias is None else bias.contiguous()
-    moments = _run_plane(plane, weight, bias, residual, y, config, depth - 1, False, gather)
-    return y, moments
+    partial = new_partial(plane, y, config) if sums else None
+    _run_plane(plane, weight, bias, residual, y, config, front=front, partial=partial)
+    return y, partial
 
 
 def _run_plane(
-    plane: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, y: Tensor,
-    config: Config, front: int, zeros: bool, gather: bool,
-) -> Tensor:  # fmt: skip
-    """Fill y [B, T, H, W, O] and return its moments."""
-    if config.form == "columns":
-        _run_columns(plane, weight, bias, residual, y, config, front, zeros)
-        return _moments(y, gather)
-    partial = new_partial(plane, y, config) if config.sums else None
-    packed = packed_weight(weight, config)
-    plan_plane(
-        plane, packed, bias, residual, y, weight.shape[2:], config,
-        front=front, zeros=zeros, partial=partial,
-    ).run()  # fmt: skip
-    return _moments(y, gather, partial)
-
-
-def _run_columns(
-    plane: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, y: Tensor,
-    config: Config, front: int, zeros: bool,
-) -> None:  # fmt: skip
+    plane: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    y: Tensor,
+    config: Config,
+    *,
+    front: int,
+    zeros: bool = False,
+    partial: Tensor | None = None,
+) -> None:
     kernel = weight.shape[2:]
+    if config.form == "plane":
+        packed = packed_weight(weight, config)
+        plan_plane(
+            plane, packed, bias, residual, y, kernel, config,
+            front=front, zeros=zeros, partial=partial,
+        ).run()  # fmt: skip
+        return
     spread = columns_weight(weight)
     packed = packed_weight(spread, config)
     height, columns = y.shape[2], spread.shape[0]
@@ -152,29 +192,29 @@ def _problem(video: Tensor, weight: Tensor, plane: Plane) -> Problem:
     )
 
 
-def _chosen(problem: Problem, x: Tensor, gather: bool) -> Config:
-    """The launch that was measured best on the device of x, else that of `pick`.
-
-    Sums of the result are taken along where that costs no smaller tile; else in a pass of their
-    own, which reads the result once more but leaves the convolution its reuse.
-    """
+def _chosen(problem: Problem, x: Tensor) -> Config:
+    """The launch that was measured best on the device of x, else that of `pick`."""
     target = capability(x.device)
     default = pick(problem, target)
-    config = choose("causal_conv3d", problem, x, default, lambda: candidates(problem, target))
-    if gather and config.form == "plane":
-        summing = pick(replace(problem, statistics=True), target)
-        if (summing.block_m, summing.block_n) == (config.block_m, config.block_n):
-            return summing
-    return config
+    return choose("causal_conv3d", problem, x, default, lambda: candidates(problem, target))
 
 
-def _moments(y: Tensor, gather: bool, partial: Tensor | None = None) -> Tensor:
+def _summing(problem: Problem, config: Config, x: Tensor) -> Config:
+    """The launch that also sums its results, where that costs no smaller tile.
+
+    Elsewhere a pass of its own takes the sums: it reads the result once more, but leaves the
+    convolution what it reuses.
+    """
+    summing = pick(replace(problem, statistics=True), capability(x.device))
+    as_large = (summing.block_m, summing.block_n) == (config.block_m, config.block_n)
+    return summing if as_large else config
+
+
+def _moments(y: Tensor, partial: Tensor | None) -> Tensor:
     """Means and variances of the channels of y [B, T, H, W, O]: fp32 [B, 2, O]."""
-    if not gather:
-        return fake_moments(y, y, False)
     out_channels = y.shape[4]
     if partial is None:
         mean, rstd = statistics(y.permute(0, 4, 1, 2, 3), out_channels, 0.0)
     else:
         mean, rstd = merge_partials(partial, out_channels, y[0, ..., 0].numel(), 0.0)
-    return torch.stack([mean, rstd.pow(-2)], dim=1)
+    return torch.stack([mean, rstd.square().reciprocal()], dim=1)

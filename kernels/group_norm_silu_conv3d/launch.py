@@ -22,8 +22,7 @@ def why_not(
     weight: Tensor,
     bias: Tensor | None,
     residual: Tensor | None,
-    moments: Tensor | None,
-    gather: bool,
+    *_: object,
 ) -> str | None:
     """Return why the forward kernels cannot serve a call, or None."""
     tensors = [t for t in (weight, bias, residual) if t is not None]

@@ -14,7 +14,7 @@ from ..causal_conv3d import op as conv
 from ..common.availability import triton_backend
 from ..group_norm_silu import op as norm
 from ..registry import Backend, Op
-from . import _cpu, _torch, launch, reference
+from . import _cpu, _cuda, _torch, launch, reference
 
 _NAME = "group_norm_silu_conv3d"
 
@@ -212,6 +212,7 @@ FORWARD = Op(
     reference=of_channels.gathered_after(reference.forward, 8),
     fake=_fake,
     backends=[
+        of_channels.row_gathering_after(Backend("cuda", "cuda", _cuda.forward, _cuda.why_not), 8),
         triton_backend(__package__, "forward", launch.why_not),
         Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         of_channels.row_gathering_after(

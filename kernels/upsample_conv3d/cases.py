@@ -94,4 +94,5 @@ def make_inputs(
     x = draw.normal(*case.x_shape)
     weight = draw.normal(*case.weight_shape, std=fan_in**-0.5)
     bias = draw.normal(case.out_channels) if case.bias else None
-    return x, weight, bias, case.scale, case.gather
+    arguments = (x, weight, bias, case.scale)
+    return (*arguments, True) if case.gather else arguments

@@ -101,7 +101,7 @@ def test_convolve_plane(
     x, weight, bias = inputs(channels, out_channels, size, kernel, batch=batch, dtype=dtype)
     residual = noise(batch, out_channels, *size, dtype=dtype, seed=3) if has_residual else None
     args = (x, weight, bias if has_bias else None, residual)
-    y, _ = _triton.convolve_plane(bordered(x, kernel), *args[1:])
+    y = _triton.convolve_plane(bordered(x, kernel), *args[1:])
     agrees(y, args)
 
 
@@ -121,7 +121,7 @@ def test_taps_as_columns_with_a_residual() -> None:
     x, weight, bias = inputs(64, 5, (1, 2, 130), (3, 1, 2), dtype=torch.float16)
     args = (x, weight, bias, noise(1, 5, 1, 2, 130, dtype=torch.float16, seed=3))
     plane = torch.cat([bordered(x, (1, 1, 1)), torch.zeros(1, 1, 2, 1, 64).half()], dim=3)
-    y, _ = _triton.convolve_plane(plane, *args[1:])
+    y = _triton.convolve_plane(plane, *args[1:])
     x = torch.nn.functional.pad(x, (0, 1))
     results = []
     for dtype in (torch.float64, torch.float32):
@@ -146,17 +146,13 @@ def test_moments_for_the_norm_behind(
 
     monkeypatch.setattr(_triton, "merge_partials", counted)
     monkeypatch.setattr(_triton, "capability", lambda _: target)
-    size = (2, 3, 90)
-    x, weight, bias = inputs(16, 20, size, (1, 1, 3), batch=2, dtype=torch.float16)
-    residual = noise(2, 20, *size, dtype=torch.float16, seed=3)
-    args = (x, weight, bias, residual)
-    y, moments = _triton.convolve_plane(bordered(x, (1, 1, 3)), *args[1:], gather=True)
-    agrees(y, args)
-    assert all(number > size[0] for number in passes)  # several sums a frame
-    torch.testing.assert_close(
-        moments, channel_moments(y.permute(0, 4, 1, 2, 3)), rtol=1e-5, atol=1e-5
-    )
-    assert bool(passes) == along
+    x, weight, bias = inputs(16, 20, (2, 3, 90), (1, 1, 3), batch=2, dtype=torch.float16)
+    with use_backend("triton"):
+        y, moments = causal_conv3d(x, weight, bias, pad_mode="valid", gather_moments=True)
+    assert_agrees(causal_conv3d, (x, weight, bias), ((1, 1, 1), "valid"), num_differentiable=0)
+    torch.testing.assert_close(moments, channel_moments(y), rtol=1e-5, atol=1e-5)
+    # Several sums a frame.
+    assert [number > y.shape[2] for number in passes] == ([True] if along else [])
 
 
 def bordered(x: Tensor, kernel: tuple[int, int, int]) -> Tensor:

@@ -7,7 +7,10 @@ import torch
 
 from opensora_fast.kernels import group_norm_silu_conv3d
 from opensora_fast.kernels.agreement import noise
-from opensora_fast.kernels.group_norm_silu_conv3d import reference
+from opensora_fast.kernels.causal_conv3d._triton import convolve_plane_and_sum
+from opensora_fast.kernels.group_norm_silu._triton_statistics import merge_partials, statistics
+from opensora_fast.kernels.group_norm_silu_conv3d import _triton, reference
+from opensora_fast.kernels.moments import channel_moments
 from opensora_fast.kernels.registry import explain, use_backend
 from opensora_fast.kernels.testing import assert_as_accurate
 
@@ -47,18 +50,31 @@ def test_group_norm_silu_conv3d(
     assert y.stride() == naive.stride()
 
 
-def test_moments_go_from_one_to_the_next() -> None:
-    x = noise(1, 12, 2, 2, 3, dtype=torch.float16)
-    gain, weight = noise(12, seed=1), noise(12, 12, 1, 1, 3, dtype=torch.float16, seed=2) / 6
+def test_sums_of_the_convolution_give_the_statistics_of_the_norm_behind() -> None:
+    weight = noise(20, 16, 1, 1, 3, dtype=torch.float16, seed=1) / 7
+    plane = noise(2, 2, 3, 52, 16, dtype=torch.float16, seed=2)
+    y, partial = convolve_plane_and_sum(plane, weight, None, None)
+    y = y.permute(0, 4, 1, 2, 3)
+    merged = merge_partials(partial, 5, y[0].numel() // 5, 1e-6)
+    for got, expected in zip(merged, statistics(y, 5, 1e-6), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_runs_of_frames_are_the_whole(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long video is activated a few frames at a time; its frames see those of the run before."""
+    x = noise(2, 8, 5, 2, 3).contiguous(memory_format=torch.channels_last_3d)
+    gain, residual = 1 + noise(8, seed=1) / 5, noise(2, 20, 5, 2, 3, seed=2)
+    weight = noise(20, 8, depth, 3, 3, seed=3) / 9
+    args = (x, gain, gain, 4, weight, None, residual, 1e-6, channel_moments(x), True)
     with use_backend("triton"):
-        y, moments = group_norm_silu_conv3d(x, gain, gain, 4, weight, gather_moments=True)
-        given, computed = (
-            group_norm_silu_conv3d(y, gain, gain, 4, weight, moments=known)
-            for known in (moments, None)
-        )
-        other = group_norm_silu_conv3d(y, gain, gain, 4, weight, moments=2 * moments)
-    torch.testing.assert_close(given, computed, rtol=2e-3, atol=2e-3)
-    assert not torch.allclose(other, computed, rtol=2e-2, atol=2e-2)  # they are used
+        whole, moments = group_norm_silu_conv3d(*args)
+        # Room for two frames and their border.
+        monkeypatch.setattr(_triton, "MAX_PLANE_BYTES", 2 * 4 * 5 * 8 * x.element_size())
+        parts, of_parts = group_norm_silu_conv3d(*args)
+    assert torch.equal(parts, whole)
+    torch.testing.assert_close(of_parts, moments, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(moments, channel_moments(whole), rtol=1e-5, atol=1e-5)
 
 
 def test_what_does_not_fit_is_refused() -> None:
