@@ -117,7 +117,7 @@ def test_the_halo_convolution_multiplies_by_wgmma(tmp_path: Path) -> None:
     ampere = ("-gencode", "arch=compute_80,code=compute_80")
     compile_source(HALO_CONVOLUTION, tmp_path / "ampere.ptx", "-ptx", *ampere)
     ptx = (tmp_path / "ampere.ptx").read_text()
-    assert "wgmma" not in ptx
+    assert "wgmma.mma_async" not in ptx
     assert "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32" in ptx
 
 
