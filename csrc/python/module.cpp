@@ -458,6 +458,43 @@ using Code = std::int32_t;
       py::arg("eps"), py::arg("interleaved"), py::arg("table_per_sample"), py::arg("dtype"),      \
       py::arg("scale_dtype")
 
+void bind_conv3d(py::module_& m) {
+  py::class_<Conv3d>(m, "Conv3d")
+      .def(py::init<std::int64_t, std::int64_t, const Sizes&, const Sizes&, const Sizes&,
+                    std::int32_t, std::int32_t>(),
+           py::arg("channels"), py::arg("out_channels"), py::arg("kernel"), py::arg("stride"),
+           py::arg("scale"), py::arg("padding"), py::arg("dtype"))
+      .def_property_readonly(
+          "algorithm",
+          [](const Conv3d& conv) { return osf::conv3d::algorithm_name(conv.plan.algorithm); })
+      .def_property_readonly("packed_bytes",
+                             [](const Conv3d& conv) { return conv.plan.packed_bytes; })
+      .def("pack", &Conv3d::pack, py::arg("weight"), py::arg("packed"))
+      .def("run", &Conv3d::run, py::arg("x"), py::arg("y"), py::arg("packed"), py::arg("bias"),
+           py::arg("residual"), py::arg("mean"), py::arg("scale"), py::arg("shift"),
+           py::arg("moments"), py::arg("batch"), py::arg("size"), py::arg("out_size"));
+}
+
+#ifdef OSF_HAS_CUDA
+void bind_cuda(py::module_& m) {
+  m.attr("HAS_CUDA") = true;
+  m.def("group_norm_silu_cuda_workspace",
+        &group_norm_silu_cuda_workspace<OSF_GROUP_NORM_SILU_TYPES>, OSF_GROUP_NORM_SILU_ARGS);
+  m.def("group_norm_silu_cuda", &group_norm_silu_cuda<OSF_GROUP_NORM_SILU_TYPES>,
+        py::arg("workspace"), py::arg("stream"), OSF_GROUP_NORM_SILU_ARGS);
+  m.def("group_norm_silu_border_cuda", &group_norm_silu_border_cuda<OSF_GROUP_NORM_SILU_TYPES>,
+        py::arg("workspace"), py::arg("stream"), py::arg("height"), py::arg("width"),
+        OSF_GROUP_NORM_SILU_ARGS);
+  m.def("group_norm_affine_cuda", &group_norm_affine_cuda<OSF_GROUP_NORM_SILU_TYPES>,
+        py::arg("workspace"), py::arg("stream"), py::arg("affine"), OSF_GROUP_NORM_SILU_ARGS);
+  m.def("qk_norm_rope_cuda", &qk_norm_rope_cuda<OSF_QK_NORM_ROPE_TYPES>, py::arg("stream"),
+        OSF_QK_NORM_ROPE_ARGS);
+  m.def("group_norm_silu_conv3d_cuda", &group_norm_silu_conv3d_cuda, py::arg("stream"),
+        py::arg("x"), py::arg("affine"), py::arg("packed"), py::arg("bias"), py::arg("residual"),
+        py::arg("y"), py::arg("batch"), py::arg("channels"), py::arg("outputs"), py::arg("size"));
+}
+#endif
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
@@ -518,37 +555,9 @@ PYBIND11_MODULE(_C, m) {
         py::arg("batch"), py::arg("channels"), py::arg("positions"), py::arg("eps"),
         py::arg("activation"), py::arg("channels_last"), py::arg("dtype"), py::arg("affine_dtype"));
 
-  py::class_<Conv3d>(m, "Conv3d")
-      .def(py::init<std::int64_t, std::int64_t, const Sizes&, const Sizes&, const Sizes&,
-                    std::int32_t, std::int32_t>(),
-           py::arg("channels"), py::arg("out_channels"), py::arg("kernel"), py::arg("stride"),
-           py::arg("scale"), py::arg("padding"), py::arg("dtype"))
-      .def_property_readonly(
-          "algorithm",
-          [](const Conv3d& conv) { return osf::conv3d::algorithm_name(conv.plan.algorithm); })
-      .def_property_readonly("packed_bytes",
-                             [](const Conv3d& conv) { return conv.plan.packed_bytes; })
-      .def("pack", &Conv3d::pack, py::arg("weight"), py::arg("packed"))
-      .def("run", &Conv3d::run, py::arg("x"), py::arg("y"), py::arg("packed"), py::arg("bias"),
-           py::arg("residual"), py::arg("mean"), py::arg("scale"), py::arg("shift"),
-           py::arg("moments"), py::arg("batch"), py::arg("size"), py::arg("out_size"));
-
+  bind_conv3d(m);
 #ifdef OSF_HAS_CUDA
-  m.attr("HAS_CUDA") = true;
-  m.def("group_norm_silu_cuda_workspace",
-        &group_norm_silu_cuda_workspace<OSF_GROUP_NORM_SILU_TYPES>, OSF_GROUP_NORM_SILU_ARGS);
-  m.def("group_norm_silu_cuda", &group_norm_silu_cuda<OSF_GROUP_NORM_SILU_TYPES>,
-        py::arg("workspace"), py::arg("stream"), OSF_GROUP_NORM_SILU_ARGS);
-  m.def("group_norm_silu_border_cuda", &group_norm_silu_border_cuda<OSF_GROUP_NORM_SILU_TYPES>,
-        py::arg("workspace"), py::arg("stream"), py::arg("height"), py::arg("width"),
-        OSF_GROUP_NORM_SILU_ARGS);
-  m.def("group_norm_affine_cuda", &group_norm_affine_cuda<OSF_GROUP_NORM_SILU_TYPES>,
-        py::arg("workspace"), py::arg("stream"), py::arg("affine"), OSF_GROUP_NORM_SILU_ARGS);
-  m.def("qk_norm_rope_cuda", &qk_norm_rope_cuda<OSF_QK_NORM_ROPE_TYPES>, py::arg("stream"),
-        OSF_QK_NORM_ROPE_ARGS);
-  m.def("group_norm_silu_conv3d_cuda", &group_norm_silu_conv3d_cuda, py::arg("stream"),
-        py::arg("x"), py::arg("affine"), py::arg("packed"), py::arg("bias"), py::arg("residual"),
-        py::arg("y"), py::arg("batch"), py::arg("channels"), py::arg("outputs"), py::arg("size"));
+  bind_cuda(m);
 #else
   m.attr("HAS_CUDA") = false;
 #endif

@@ -187,17 +187,17 @@ void activation() {
 
 int main() {
   activation();
-  const emulation::Schedule at_once = {};
-  const emulation::Schedule late_copies = {true, true, false};
-  const emulation::Schedule late_products = {false, false, true};
+  const emulation::Schedule late_copies = {/*backwards=*/true, true, false};
+  const emulation::Schedule late_products = {/*backwards=*/false, false, true};
+  const emulation::Schedule both_late = {/*backwards=*/false, true, true};
   const Case down = {1, 2, 17, 3, 128, 128, true, true, 1};
   const Case across = {1, 1, 2, 17, 128, 256, false, true, 3};
   const Case pieces = {2, 1, 1, 1, 256, 128, true, false, 1};
-  run_case(down, true, late_products);
-  run_case(across, true, late_copies);
-  run_case(pieces, true, at_once);
-  run_case({1, 2, 9, 3, 128, 128, true, true, 1}, false, at_once);
-  run_case(pieces, false, late_copies);
+  run_case(down, true, late_copies);
+  run_case(across, true, late_products);
+  run_case(pieces, true, both_late);
+  run_case({1, 2, 9, 3, 128, 128, true, true, 1}, false, late_copies);
+  run_case(pieces, false, late_products);
   std::printf("%s\n", osf::testing::failures == 0 ? "all passed" : "failed");
   return osf::testing::failures == 0 ? 0 : 1;
 }

@@ -74,7 +74,7 @@ def forward(
         video, packed = video.contiguous(), packed_weight(weight, config)
         kernel = weight.shape[2:]
         plan_gather(video, packed, bias, y, kernel, stride, border, config, zeros).run()
-    moments = _moments(y, partial) if gather else fake_moments(y, y, False)
+    moments = moments_of(y, partial) if gather else fake_moments(y, y, False)
     return y.permute(0, 4, 1, 2, 3).contiguous(memory_format=layout_of(x)), moments
 
 
@@ -103,17 +103,18 @@ def convolve_plane(
 def convolve_plane_and_sum(
     plane: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None,
     *, y: Tensor | None = None, front: int | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """As `convolve_plane`, and sums of the result for the norm behind it, in the same pass.
 
     Returns:
         y, and fp32 [2, B, S, O]: S sums of each channel over disjoint sets of pixels that are all
-        pixels together, and S sums of squares.
+        pixels together, and S sums of squares; None where they would cost a smaller tile.
     """
-    config = _chosen(replace(_problem(plane, weight, "given"), statistics=True), plane)
-    y, partial = _convolve_plane(plane, weight, bias, residual, config, y, front, sums=True)
-    assert partial is not None
-    return y, partial
+    problem = _problem(plane, weight, "given")
+    config = _chosen(problem, plane)
+    if config.form == "plane":
+        config = _summing(problem, config, plane)
+    return _convolve_plane(plane, weight, bias, residual, config, y, front)
 
 
 def _convolve_plane(
@@ -124,8 +125,6 @@ def _convolve_plane(
     config: Config,
     y: Tensor | None,
     front: int | None,
-    *,
-    sums: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     out_channels, _, depth, height, width = weight.shape
     front = depth - 1 if front is None else front
@@ -136,7 +135,7 @@ def _convolve_plane(
     if residual is not None:
         residual = residual.permute(0, 2, 3, 4, 1).contiguous()
     bias = None if bias is None else bias.contiguous()
-    partial = new_partial(plane, y, config) if sums else None
+    partial = new_partial(plane, y, config) if config.sums else None
     _run_plane(plane, weight, bias, residual, y, config, front=front, partial=partial)
     return y, partial
 
@@ -210,8 +209,16 @@ def _summing(problem: Problem, config: Config, x: Tensor) -> Config:
     return summing if as_large else config
 
 
-def _moments(y: Tensor, partial: Tensor | None) -> Tensor:
-    """Means and variances of the channels of y [B, T, H, W, O]: fp32 [B, 2, O]."""
+def moments_of(y: Tensor, partial: Tensor | None) -> Tensor:
+    """Means and variances of channels: from the sums that a convolution left behind, or from y.
+
+    Args:
+        y: [B, T, H, W, O], contiguous.
+        partial: of `convolve_plane_and_sum`, or None.
+
+    Returns:
+        fp32 [B, 2, O].
+    """
     out_channels = y.shape[4]
     if partial is None:
         mean, rstd = statistics(y.permute(0, 4, 1, 2, 3), out_channels, 0.0)
