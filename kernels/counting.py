@@ -52,7 +52,7 @@ class OfOperators(TorchDispatchMode):
 
 class _Counter(OfOperators):
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
 
     def run(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

@@ -34,7 +34,7 @@ def peak_bytes(run: Callable[[], Any]) -> int:
 
 class _Ledger(TorchDispatchMode):
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.peak = self._held = 0
         self._known: set[int] = set()
 

@@ -6,7 +6,7 @@ import argparse
 import json
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -118,7 +118,10 @@ def _profile(arguments: argparse.Namespace) -> int:
     if old is not None:
         changes = compare_lines(old["lines"][arguments.by], profile.lines[arguments.by])
         print_line_changes(changes, arguments.by, arguments.top, console)
-    documents = {"json": profile.as_json, "trace": lambda: trace_events(calls, recorder.stages)}
+    documents: dict[str, Callable[[], Any]] = {
+        "json": profile.as_json,
+        "trace": lambda: trace_events(calls, recorder.stages),
+    }
     for kind, path in paths.items():
         with replacing(path) as partial:
             partial.write_text(json.dumps(documents[kind]()) + "\n", encoding="utf-8")

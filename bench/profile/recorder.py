@@ -166,7 +166,7 @@ class Recorder:
 
 class _Dispatch(OfOperators):
     def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._recorder = recorder
 
     def run(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

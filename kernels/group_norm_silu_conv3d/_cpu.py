@@ -59,18 +59,11 @@ def forward(
 
 def _affine_of(
     moments: Tensor, norm_weight: Tensor, norm_bias: Tensor, num_groups: int, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Tensor:
     """What `norm.affine` returns, from moments that are known."""
     batch, _, channels = moments.shape
     mean, variance = group_moments(moments, num_groups)
-    root = torch.rsqrt(variance + eps)
-    per_channel = (
-        part[..., None].expand(-1, -1, channels // num_groups).reshape(batch, channels)
-        for part in (mean, root)
-    )
-    centre, scale = per_channel
-    return (
-        centre.contiguous(),
-        (scale * norm_weight.float()).contiguous(),
-        norm_bias.float().expand(batch, -1).contiguous(),
-    )
+    of_groups = torch.stack([mean, torch.rsqrt(variance + eps)])
+    centre, root = of_groups.repeat_interleave(channels // num_groups, dim=2)
+    shift = norm_bias.to(centre.dtype).expand(batch, -1)
+    return torch.stack([centre, root * norm_weight.to(root.dtype), shift])
