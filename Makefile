@@ -49,17 +49,12 @@ bench: $(VENV)/.bench ## measure against peers (ARGS="vae-hunyuan --json out.jso
 train-tiny: $(VENV)/.test ## train the tiny model again; a second call resumes
 	@$(PY) -m opensora_fast.train tiny $(ARGS)
 
-# With the machine's own Python, so that its CUDA build of torch serves.
-gpu: ## on a machine with a GPU: build in place, doctor, GPU tests, conformance (OUT=folder)
+# With the machine's own Python, so that its CUDA build of torch serves. Nothing is installed.
+gpu: ## on a machine with a GPU: build, doctor, ceilings, conformance, benches (OUT=folder)
 	@$(PYTHON) -c 'import torch; raise SystemExit(0 if torch.cuda.is_available() else 1)' 2>/dev/null \
 	  || { echo "make gpu: $(PYTHON) has no torch that sees a CUDA device"; exit 2; }
-	@mkdir -p "$(OUT)"
-	$(PYTHON) setup.py -q build_ext --inplace
-	PYTHONPATH=$(CURDIR) $(PYTHON) -m opensora_fast.cli doctor 2>&1 | tee "$(OUT)/doctor.txt"
-	@bash -o pipefail -c 'status=0; \
-	  $(PYTHON) -m pytest -m gpu --ignore=tests/kernels/test_conformance.py $(ARGS) 2>&1 | tee "$(OUT)/gpu_tests.txt" || status=$$?; \
-	  $(PYTHON) -m pytest tests/kernels/test_conformance.py $(ARGS) 2>&1 | tee "$(OUT)/conformance.txt" || status=$$?; \
-	  exit $$status'
+	@PYTHONPATH="$(CURDIR)" $(PYTHON) -m opensora_fast.bench gpu \
+	  $(if $(filter file,$(origin OUT)),,--out "$(OUT)") $(ARGS)
 
 clean: ## remove what was built, but not .venv
 	rm -rf build dist outputs .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info opensora_fast/_C*.so

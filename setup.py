@@ -76,6 +76,10 @@ class CMakeBuild(build_ext):
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DOPENSORA_FAST_CUDA={os.environ.get('OPENSORA_FAST_CUDA', 'AUTO')}",
+            # The build folder would remember the architectures of the last build.
+            f"-DCMAKE_CUDA_ARCHITECTURES={architectures}"
+            if (architectures := os.environ.get("OPENSORA_FAST_CUDA_ARCHITECTURES"))
+            else "-UCMAKE_CUDA_ARCHITECTURES",
         ]
         ninja = find_tool("ninja")
         generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"] if ninja else []

@@ -74,6 +74,11 @@ def _add_how(how: argparse._ArgumentGroup) -> None:
         help="the same for processes that compile (default: 300)",
     )  # fmt: skip
     how.add_argument(
+        "--together",
+        action="store_true",
+        help="one process per case instead of one per contender: quicker, and a crash costs more",
+    )
+    how.add_argument(
         "--threads", type=positive, default=os.cpu_count() or 1, metavar="N",
         help="that torch may use (default: %(default)s)",
     )  # fmt: skip
@@ -128,6 +133,7 @@ def options_of(arguments: argparse.Namespace, selection: Selection, run: str) ->
         timeout_s=arguments.timeout,
         compile_timeout_s=arguments.compile_timeout,
         peers=suite.peers if arguments.peers is None else frozenset(arguments.peers),
+        together=arguments.together,
     )
 
 

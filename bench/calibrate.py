@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from opensora_fast.kernels.device import device_info
 
 from .timing import Clock
 from .worker import clock_of, set_up
@@ -17,6 +20,10 @@ _GEMM_EDGES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
 _COPY_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
 # Half of a typical level-2 cache, so that source and target stay in it.
 _CACHED_COPY_BYTES = {"cpu": 256 << 10, "cuda": 8 << 20}
+# The part of a level-2 cache that is read: what two halves of it may both hold. The clock empties
+# the cache before each call, so it is read often enough for the first time not to count.
+_LEVEL_2_PART = 3
+_LEVEL_2_REPEATS = 256
 _SECONDS = 0.5
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -31,7 +38,8 @@ def calibrate(device: str, threads: int, seconds: float = _SECONDS) -> dict[str,
 
     Returns:
         By name: "gemm.<dtype>" operations per second of the best matrix product, "copy" and
-        "copy.cached" bytes per second, read and written, of copies in memory and in cache.
+        "copy.cached" bytes per second, read and written, of copies in memory and in cache; on a GPU
+        with Triton "l2.read", bytes per second from the level-2 cache to the multiprocessors.
         "registers.<dtype>", if present, is the rate of multiply-adds that touch no memory; it
         then is the roof instead of "gemm.<dtype>".
     """
@@ -48,6 +56,7 @@ def calibrate(device: str, threads: int, seconds: float = _SECONDS) -> dict[str,
         **peaks,
         "copy": _copy(place, _COPY_BYTES[place.type], clock, seconds),
         "copy.cached": _copy(place, _CACHED_COPY_BYTES[place.type], clock, seconds),
+        **_level_2(place, clock, seconds),
     }
 
 
@@ -112,6 +121,24 @@ def _copy(place: torch.device, size: int, clock: Clock, seconds: float) -> float
     source = torch.ones(size, dtype=torch.uint8, device=place)
     target = torch.empty_like(source)
     return 2 * size / _best(lambda: target.copy_(source), clock, seconds)
+
+
+def _level_2(place: torch.device, clock: Clock, seconds: float) -> dict[str, float]:
+    """The rate of the level-2 cache, where it can be measured."""
+    size = device_info(place).l2_bytes if place.type == "cuda" else None
+    if size is None or importlib.util.find_spec("triton") is None:
+        return {}
+    from . import _triton
+
+    num_chunks = size // _LEVEL_2_PART // _triton.CHUNK_BYTES
+    source = torch.ones(num_chunks * _triton.CHUNK_BYTES // 4, device=place)
+    sums = torch.empty(num_chunks, device=place)
+    launch = _triton.plan_read(source, sums, _LEVEL_2_REPEATS)
+    fastest = _best(launch.run, clock, seconds)
+    read = _LEVEL_2_REPEATS * _triton.CHUNK_BYTES
+    if not bool((sums == read // 4).all()):
+        raise RuntimeError("the kernel that reads the level-2 cache did not read all of it")
+    return {"l2.read": num_chunks * read / fastest}
 
 
 def _best(run: Callable[[], Any], clock: Clock, seconds: float) -> float:

@@ -16,7 +16,7 @@ import torch
 from opensora_fast import __version__
 from opensora_fast.kernels.device import device_info
 
-PACKAGES = ("torch", "transformers", "safetensors", "numpy", "av")
+PACKAGES = ("torch", "triton", "transformers", "safetensors", "numpy", "av")
 COMMAND_TIMEOUT_S = 10
 _CPU_INFO = Path("/proc/cpuinfo")
 _GPU_CLOCKS = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,clocks_throttle_reasons.active"
@@ -29,7 +29,8 @@ def circumstances(device: torch.device) -> dict[str, Any]:
         device: that was measured.
 
     Returns:
-        JSON-ready facts; `commit` is None where the code is not in a git checkout.
+        JSON-ready facts; `commit` is None where the code is not in a git checkout, a version where
+        the package is not installed.
     """
     info = device_info(device)
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -45,9 +46,16 @@ def circumstances(device: torch.device) -> dict[str, Any]:
         "versions": {
             "opensora-fast": __version__,
             "python": platform.python_version(),
-            **{name: metadata.version(name) for name in PACKAGES},
+            **{name: _version(name) for name in PACKAGES},
         },
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _commit() -> dict[str, Any]:

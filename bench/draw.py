@@ -12,7 +12,12 @@ _BIAS_SPREAD = 0.05
 
 
 def drawn_weights(
-    shapes: Mapping[str, torch.Size], *, device: str, dtype: torch.dtype, seed: int
+    shapes: Mapping[str, torch.Size],
+    *,
+    device: str,
+    dtype: torch.dtype,
+    seed: int,
+    drawn_on: str = "cpu",
 ) -> dict[str, Tensor]:
     """Draw parameters by their names and shapes.
 
@@ -20,18 +25,19 @@ def drawn_weights(
 
     Args:
         shapes: by parameter name; the order does not matter.
-        device: where the tensors go; the numbers are drawn on the CPU.
+        device: where the tensors go.
         dtype: that they are rounded to.
         seed: of the numbers.
+        drawn_on: device that draws them; another device draws other numbers.
 
     Returns:
         The parameters.
     """
-    generator = torch.Generator("cpu").manual_seed(seed)
+    generator = torch.Generator(drawn_on).manual_seed(seed)
     drawn = {}
     for name in sorted(shapes):
         shape = shapes[name]
-        values = torch.randn(shape, generator=generator)
+        values = torch.randn(shape, generator=generator, device=drawn_on)
         if len(shape) > 1:
             values *= shape[1:].numel() ** -0.5
         elif name.endswith((".weight", ".scale")):

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -44,7 +44,7 @@ def measure_memory(run: Callable[[], Any], device: torch.device) -> tuple[Any, M
     Returns:
         The result of the second call, and the bytes.
     """
-    gauge = _CudaGauge(device) if device.type == "cuda" else _RssGauge()
+    gauge = gauge_of(device)
     before = gauge.now()
     result = run()
     del result
@@ -55,6 +55,24 @@ def measure_memory(run: Callable[[], Any], device: torch.device) -> tuple[Any, M
     return result, Memory(
         before=before, kept=settled - before, peak=peak, activations=max(0, peak - settled)
     )
+
+
+class Gauge(Protocol):
+    """Bytes in use: now, and at most since the last reset."""
+
+    def now(self) -> int:
+        """Bytes in use."""
+
+    def reset(self) -> None:
+        """Forget the highest."""
+
+    def peak(self) -> int:
+        """Highest since the last reset."""
+
+
+def gauge_of(device: torch.device) -> Gauge:
+    """The gauge for a device's memory."""
+    return _CudaGauge(device) if device.type == "cuda" else _RssGauge()
 
 
 class _RssGauge:

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from opensora_fast.kernels.counting import count_flops
 from opensora_fast.models import MMDiT, MMDiTConfig
 from opensora_fast.models.mmdit.patchify import latent_position_ids, text_position_ids
 
 from .case import OURS, Bind, Case, Outputs, Problem, calling, wide_name, widened
-from .count import count_flops
 from .draw import drawn_weights, filled, shapes_of
 from .flux import flux_call, flux_model
 from .plain_mmdit import PlainMMDiT

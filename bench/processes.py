@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import pickle
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -23,7 +25,9 @@ from typing import Any
 _PRELOAD = ["opensora_fast.bench.worker", "torch._dynamo"]
 _POLL_S = 0.2
 _GRACE_S = 5.0
+_STARTING = threading.Lock()  # what is hidden while a process starts is hidden from all threads
 _TAIL = 2000
+_SET_PARENT_DEATH_SIGNAL = 1  # see prctl(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ def run_apart(function: Callable[..., Any], *args: Any, timeout_s: float) -> Out
     with tempfile.TemporaryDirectory(prefix="opensora-fast-bench-") as folder:
         log = Path(folder, "log")
         process = context.Process(target=_serve, args=(sender, str(log), function, args))
-        with _without_main():
+        with _STARTING, _without_main():
             process.start()
         sender.close()
         try:
@@ -125,6 +129,7 @@ def _why_silent(exitcode: int | None, timeout_s: float) -> str:
 def _serve(sender: Connection, log: str, function: Callable[..., Any], args: Any) -> None:
     """Run in the new process: answer with the result or with a sentence."""
     os.setsid()
+    _end_with_parent()
     # What was imported before is no garbage; looking at it would only copy its pages.
     gc.freeze()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -141,6 +146,12 @@ def _serve(sender: Connection, log: str, function: Callable[..., Any], args: Any
         sender.send(answer)
     sys.stdout.flush()
     sys.stderr.flush()
+
+
+def _end_with_parent() -> None:
+    """Do not outlive a program that is killed: a GPU would stay busy with nobody's work."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGKILL))
 
 
 def in_one_line(error: BaseException, limit: int = 200) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from opensora_fast.models.atomic import replacing
+from opensora_fast.kernels.atomic import replacing
 
 from .case import OURS
 from .records import OK, Row, Run, latest_rows

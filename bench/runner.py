@@ -40,6 +40,8 @@ class Options:
         compile_timeout_s: of each process that compiles.
         peers: only these, or all.
         peaks: of the machine.
+        together: one process per case instead of one per contender: quicker where processes are
+            slow to start; a crash then costs the case.
     """
 
     run: str
@@ -50,6 +52,7 @@ class Options:
     compile_timeout_s: float = 300.0
     peers: frozenset[str] | None = None
     peaks: dict[str, float] = field(default_factory=dict)
+    together: bool = False
 
 
 @dataclass(kw_only=True, slots=True)
@@ -83,6 +86,8 @@ def run_case(case: Case, options: Options, say: Callable[[str], None]) -> list[R
         for name in case.contenders
         if options.peers is None or name.startswith(OURS) or name in options.peers
     ]
+    if options.together:
+        return _run_together(case, wanted, options, say)
     state = _State()
     with tempfile.TemporaryDirectory(prefix="opensora-fast-bench-") as folder:
         path = str(Path(folder, "exact.pt"))
@@ -103,6 +108,44 @@ def run_case(case: Case, options: Options, say: Callable[[str], None]) -> list[R
         say("timing " + ", ".join(sound))
         _measure(case, sound, options, state)
     return [_finished_row(case, name, options, state) for name in wanted]
+
+
+def _run_together(
+    case: Case, wanted: Sequence[str], options: Options, say: Callable[[str], None]
+) -> list[Row]:
+    """Measure one case in one process."""
+    state = _State()
+    for name in wanted:
+        reason = why_missing(name, case.device)
+        if reason is not None:
+            state.reasons[name] = (SKIP, reason)
+    names = [name for name in wanted if name not in state.reasons]
+    say(", ".join(names))
+    outcome = run_apart(
+        worker.together, case, names, _sound, options.budget, options.threads,
+        timeout_s=options.timeout_s,
+    )  # fmt: skip
+    if outcome.failure is not None:
+        for name in names:
+            status = FAILED if name.startswith(OURS) else SKIP
+            state.reasons[name] = (status, outcome.failure)
+        reasons = state.reasons.items()
+        return [_row(case, name, options, status=s, reason=r) for name, (s, r) in reasons]
+    found: worker.Together = outcome.result
+    state.counts, state.probes, state.timed = found.counts, found.probes, found.timed
+    for name, reason in found.failures.items():
+        state.reasons[name] = (FAILED if name.startswith(OURS) else SKIP, reason)
+    _judge(case, state)
+    for name, reason in (found.timed.broken if found.timed is not None else {}).items():
+        state.reasons[name] = (FAILED, reason)
+    return [_finished_row(case, name, options, state) for name in wanted]
+
+
+def _sound(case: Case, probes: Mapping[str, Probe]) -> dict[str, Errors]:
+    """The contenders that the gate lets pass, with their errors."""
+    state = _State(probes=dict(probes))
+    _judge(case, state)
+    return {name: probe.errors for name, probe in probes.items() if name not in state.reasons}
 
 
 def _probe(case: Case, name: str, path: str, options: Options, state: _State) -> None:

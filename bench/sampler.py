@@ -11,13 +11,19 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from opensora_fast.kernels.counting import count_flops
 from opensora_fast.models import MMDiT, MMDiTConfig
 from opensora_fast.models.mmdit.patchify import latent_position_ids, text_position_ids
 from opensora_fast.models.presets import preset
-from opensora_fast.models.sampling import Guidance, denoise, get_schedule, prepare_condition
+from opensora_fast.models.sampling import (
+    Guidance,
+    denoise,
+    forwards_needed,
+    get_schedule,
+    prepare_condition,
+)
 
 from .case import OURS, Bind, Case, Problem, wide_name, widened
-from .count import count_flops
 from .draw import shapes_of
 from .mmdit import ours_mmdit
 from .original_loop import denoise_three_branches
@@ -127,25 +133,6 @@ def load(case: Case) -> Problem:
         flops=forwards * _flops_of_forward(config, size),
         bytes=dtype.itemsize * forwards * _elements_of_forward(config, size),
     )
-
-
-def forwards_needed(guidance: Guidance, steps: int, task: str) -> int:
-    """Branch forwards that the result depends on: one where both scales are 1, else two or three.
-
-    Args:
-        guidance: with its scales above 1.
-        steps: Euler steps.
-        task: "t2v" has two different branches, everything else three.
-
-    Returns:
-        Their number.
-    """
-    branches = 2 if task == "t2v" else 3
-    needed = 0
-    for index in range(steps):
-        text, image = guidance.scales(index, steps, 1, "t2v")
-        needed += 1 if text == image[0] == 1.0 else branches
-    return needed
 
 
 def _inputs(

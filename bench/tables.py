@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from opensora_fast.models.atomic import replacing
+from opensora_fast.kernels.atomic import replacing
 from opensora_fast.output_path import check_output
 
 from .circumstances import circumstances

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from opensora_fast.kernels.counting import count_flops
 from opensora_fast.kernels.registry import use_backend
 from opensora_fast.models import HunyuanVAE, HunyuanVAEConfig
 
 from .case import OURS, Bind, Case, Problem, Run, wide_name, widened
-from .count import count_flops
 from .draw import drawn_weights, filled, shapes_of
 
 SUITE = "vae-hunyuan"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,11 +15,13 @@ from torch import Tensor
 
 import opensora_fast.kernels  # noqa: F401 (imported before diffusers and transformers)
 from opensora_fast.kernels.device import device_info
+from opensora_fast.kernels.testing import full_precision
 
 from . import gate
 from .case import OURS, Case, Run, as_tuple
 from .gate import Errors
 from .memory import Memory, measure_memory
+from .processes import in_one_line
 from .timing import Budget, Clock, CpuClock, CudaClock, interleave
 
 SEED, OTHER_SEED = 0, 1
@@ -70,7 +74,7 @@ def oracle(case: Case, path: str, threads: int) -> dict[str, int]:
     set_up(threads)
     problem = case.load(case)
     inputs = problem.inputs(SEED)
-    with torch.no_grad():
+    with torch.no_grad(), full_precision():
         exact = as_tuple(problem.oracle(*inputs))
     torch.save([out.detach().cpu().clone() for out in exact], path)
     return {"flops": problem.flops, "bytes": problem.bytes}
@@ -101,6 +105,57 @@ def probe(case: Case, name: str, path: str, threads: int) -> Probe:
         facts = dict(getattr(run, "facts", {}))
         found = gate.errors(as_tuple(outputs), torch.load(path))
     return Probe(errors=found, memory=memory, first_call_s=seconds, facts=facts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Together:
+    """What one process found out about a whole case.
+
+    Args:
+        counts: operations and least traffic.
+        probes: by contender.
+        failures: of the others, a sentence each.
+        timed: those that were sound, or None.
+    """
+
+    counts: dict[str, int]
+    probes: dict[str, Probe]
+    failures: dict[str, str]
+    timed: Timed | None
+
+
+def together(
+    case: Case,
+    names: Sequence[str],
+    sound: Callable[[Case, Mapping[str, Probe]], Mapping[str, Errors]],
+    budget: Budget,
+    threads: int,
+) -> Together:
+    """Solve, judge and time a case in this one process.
+
+    Args:
+        case: to solve.
+        names: of the contenders.
+        sound: tells which of them may be timed.
+        budget: how long.
+        threads: that torch may use.
+
+    Returns:
+        See `Together`.
+    """
+    probes: dict[str, Probe] = {}
+    failures: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="opensora-fast-bench-") as folder:
+        path = str(Path(folder, "exact.pt"))
+        counts = oracle(case, path, threads)
+        for name in names:
+            try:
+                probes[name] = probe(case, name, path, threads)
+            except Exception as error:
+                failures[name] = in_one_line(error)
+    chosen = sound(case, probes)
+    timed = measure(case, chosen, budget, threads) if chosen else None
+    return Together(counts=counts, probes=probes, failures=failures, timed=timed)
 
 
 def measure(case: Case, found: Mapping[str, Errors], budget: Budget, threads: int) -> Timed:

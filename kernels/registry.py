@@ -21,8 +21,22 @@ import torch
 from torch import Tensor
 
 NAMESPACE: Final = "opensora_fast"
-BACKEND_NAMES: Final = ("auto", "reference", "torch", "cpu", "triton", "cuda")
+# The last three are other projects' kernels of attention, where they are installed.
+BACKEND_NAMES: Final = (
+    "auto",
+    "reference",
+    "torch",
+    "cpu",
+    "triton",
+    "cuda",
+    "flash2",
+    "flash3",
+    "sage",
+)
 ENVIRONMENT_VARIABLE: Final = "OPENSORA_FAST_BACKEND"
+# Device types where `auto` takes a row that has not run on real hardware only after its conformance
+# cases have passed: see verification.py.
+GUARDED: Final = frozenset({"cuda"})
 
 _LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
 _TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
@@ -47,7 +61,7 @@ class Backend:
             asked on every call, so it compares a few attributes and does nothing else. Absent:
             `run` serves everything.
         verified: on which hardware and when `run` passed the conformance suite; None: never on real
-            hardware.
+            hardware, and then `auto` takes it on a GPU only after it has passed there.
     """
 
     name: str
@@ -211,17 +225,27 @@ class Op:
         verdicts: list[Verdict] = []
         found = False
         for row in self.backends:
-            reason = row.reason(device_type, prepared)
+            reason, verified = row.reason(device_type, prepared), row.verified
+            if reason is None and wanted == "auto" and _must_be_checked(row, device_type):
+                from .verification import known  # checks call ops, so they lie above this module
+
+                reason, verified = known(self, row, prepared)
             chosen = not found and reason is None and wanted in ("auto", row.name)
             found = found or chosen
-            verdicts.append(Verdict(row.name, reason, chosen, row.verified))
+            verdicts.append(Verdict(row.name, reason, chosen, verified))
         return Explanation(verdicts)
 
     def _choose(self, rows: Sequence[Backend], device_type: str, args: Sequence[Any]) -> Backend:
         wanted = _selected.get() or _environment_backend()
         for row in rows:
-            if wanted in ("auto", row.name) and row.reason(device_type, args) is None:
-                return row
+            if wanted not in ("auto", row.name) or row.reason(device_type, args) is not None:
+                continue
+            if wanted == "auto" and _must_be_checked(row, device_type):
+                from .verification import why_not_taken
+
+                if why_not_taken(self, row, args) is not None:
+                    continue
+            return row
         reasons = [
             f"  {row.name}: {row.reason(device_type, args) or 'usable'}" for row in self.backends
         ]
@@ -302,6 +326,11 @@ def explain(op: str | Op | Callable[..., Any], *args: Any, **kwargs: Any) -> Exp
     if name not in OPS:
         raise ValueError(f"explain: unknown op {name!r}, known are {', '.join(sorted(OPS))}")
     return OPS[name].explain(*args, **kwargs)
+
+
+def _must_be_checked(row: Backend, device_type: str) -> bool:
+    """Whether `auto` takes the row only after its conformance cases have passed on the device."""
+    return row.verified is None and device_type in GUARDED
 
 
 def _device_type(args: Sequence[Any]) -> str:

@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .atomic import replacing
+from opensora_fast.kernels.atomic import replacing
+
 from .configuration import config_from_dict, config_to_dict
 
 _INDEX_NAME = "model.safetensors.index.json"

@@ -33,7 +33,7 @@ _ALWAYS_GUIDED_STEPS = 10
 
 # Up to so many tokens the branches of a step run as one batch. One branch of this length fills any
 # device by itself, and longer ones would only need more memory.
-_MAX_BATCHED_TOKENS = 16384
+MAX_BATCHED_TOKENS = 16384
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -247,6 +247,25 @@ def denoise(
     return sampled.clone()
 
 
+def forwards_needed(guidance: Guidance, num_steps: int, cond_type: str) -> int:
+    """Branch forwards that `denoise` runs where prompts, reference and scales differ from nothing.
+
+    Args:
+        guidance: with its scales above 1.
+        num_steps: Euler steps.
+        cond_type: "t2v" has two different branches, everything else three.
+
+    Returns:
+        Their number: one in a step where both scales are 1, else two or three.
+    """
+    branches = 2 if cond_type == "t2v" else 3
+    needed = 0
+    for step in range(num_steps):
+        text, image = guidance.scales(step, num_steps, 1, "t2v")
+        needed += 1 if text == image[0] == 1.0 else branches
+    return needed
+
+
 class _Branches:
     """The conditional and the two unconditional branches of one run.
 
@@ -285,7 +304,7 @@ class _Branches:
         second = 0 if same_text else 1
         self._stands_for = (0, second, second if same_cond else 2)
         tokens = (cond.shape[1] + prompt[0].shape[1]) * self._batch_size
-        self._batched = tokens * 3 <= _MAX_BATCHED_TOKENS if batched is None else batched
+        self._batched = tokens * 3 <= MAX_BATCHED_TOKENS if batched is None else batched
         self._batched = self._batched and prompt[0].shape == negative[0].shape
         self._inputs: dict[tuple[int, ...], dict[str, Any]] = {}
 

@@ -11,13 +11,14 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from opensora_fast import __version__, kernels
 from opensora_fast.components import INDEX_NAME, TINY_FOLDER
-from opensora_fast.kernels import native
+from opensora_fast.kernels import native, verification
 from opensora_fast.kernels.device import DeviceInfo, device_info
 from opensora_fast.kernels.registry import OPS
 
@@ -86,8 +87,50 @@ def examine() -> Report:
         "Model": {"tiny": _tiny()},
         "Environment": {name: os.environ.get(name) or "(not set)" for name in _VARIABLES},
     }
+    if torch.cuda.is_available():
+        facts["Rows that auto takes on cuda:0 once they have passed there"] = _checked("cuda:0")
     ops = tuple(_op(name, device) for device in devices[:2] for name in kernels.__all__)
     return Report(facts, ops, _advice())
+
+
+def verify(device: str, say: Callable[[str], None]) -> bool:
+    """Run the conformance cases of every row that has not passed them on a device yet.
+
+    Args:
+        device: "cuda:n".
+        say: told what came out, row by row.
+
+    Returns:
+        Whether all rows have passed, in every dtype that they take.
+    """
+    place, all_passed = torch.device(device), True
+    for op, row in verification.unverified(place):
+        for dtype, found in verification.state(op, row, place).items():
+            if found is None or found.failed:
+                found = verification.verify(op, row, dtype, place)
+                verification.remember([found], place)
+                say(f"{op.name} {row.name} {dtype}: {_outcome(found)}, {found.seconds:.1f} s")
+            all_passed = all_passed and not found.failed
+    return all_passed
+
+
+def _checked(device: str) -> dict[str, str]:
+    place = torch.device(device)
+    return {
+        f"{op.name} {row.name}": "; ".join(
+            f"{dtype} {_outcome(found)}"
+            for dtype, found in verification.state(op, row, place).items()
+        )
+        for op, row in verification.unverified(place)
+    }
+
+
+def _outcome(found: verification.Finding | None) -> str:
+    if found is None:
+        return "not checked yet"
+    if found.failed:
+        return f"FAILED: {found.reason}"
+    return "passed" if found.reason is None else "not for it"
 
 
 def _software() -> dict[str, str]:

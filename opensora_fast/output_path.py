@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from opensora_fast.models.atomic import temporary_name
+from opensora_fast.kernels.atomic import temporary_name
 
 
 def check_output(path: str | Path, suffixes: Sequence[str]) -> Path:

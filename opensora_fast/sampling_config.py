@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from opensora_fast.models.sampling import Guidance
 
 MAX_STEPS = 1000
 MAX_SIDE = 8192
@@ -67,6 +71,18 @@ class SamplingConfig:
             _real("shift_alpha", self.shift_alpha, above=0, at_most=1000)
         if self.motion_score is not None:
             _whole("motion_score", self.motion_score, 0, 100)
+
+    def guidance(self) -> Guidance:
+        """The scales as the sampler takes them."""
+        from opensora_fast.models.sampling import Guidance
+
+        return Guidance(
+            text=self.guidance_scale,
+            image=self.image_guidance_scale,
+            text_oscillation=self.text_oscillation,
+            image_oscillation=self.image_oscillation,
+            temporal_ramp=self.temporal_ramp,
+        )
 
     def check_geometry(self, *, multiple: int, time_ratio: int) -> None:
         """Check frames and size against what a model can represent.

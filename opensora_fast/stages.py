@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from opensora_fast.spans import span
+
 
 class Stages:
     """Run work stage by stage: seconds into `timings`, progress bars onto stderr.
@@ -49,9 +51,10 @@ class Stages:
                 bars.advance(task)
 
         start = time.perf_counter()
-        yield advance
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        with span(name):
+            yield advance
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)
         self.timings[name] = time.perf_counter() - start
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from opensora_fast.models.atomic import replacing
+from opensora_fast.kernels.atomic import replacing
 from opensora_fast.output_path import check_output
 
 if TYPE_CHECKING:

@@ -24,8 +24,12 @@ PUBLIC = {
         "group_norm_silu",
         "group_norm_silu_conv3d",
         "layer_norm_modulate",
+        "layer_norm_modulate_quantized",
         "nearest_upsample3d",
         "qk_norm_rope",
+        "quantize_rows",
+        "quantized_linear",
+        "rms_norm3d",
         "upsample_conv3d",
     ],
     "opensora_fast.models": [

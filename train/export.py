@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModel, PreTrainedModel, T5EncoderModel
 
+from opensora_fast.kernels.atomic import replacing
 from opensora_fast.models import HunyuanVAE, MMDiT
-from opensora_fast.models.atomic import replacing
 from opensora_fast.models.checkpoint import save_tensors
 from opensora_fast.models.text.bytes_tokenizer import build_byte_tokenizer
 

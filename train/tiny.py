@@ -12,12 +12,11 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 
+from opensora_fast.kernels.atomic import replacing
 from opensora_fast.models import HunyuanVAE
-from opensora_fast.models.atomic import replacing
 
 from .autoencoder import AutoencoderStage
 from .clips import ClipSource, real_clip_paths, scene_clips
@@ -181,5 +180,7 @@ def _diffusion_data(text: TextStage, latents: dict[str, torch.Tensor]) -> Diffus
 
 def read_frames(path: Path) -> np.ndarray:
     """Decode a video to uint8 ``[T, H, W, 3]``."""
+    import av  # needed for real clips only
+
     with av.open(str(path)) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])

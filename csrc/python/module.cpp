@@ -22,6 +22,7 @@
 #include "cpu/group_norm_silu_backward.h"
 #include "cpu/layer_norm_modulate.h"
 #include "cpu/qk_norm_rope.h"
+#include "cpu/rms_norm3d.h"
 #ifdef OSF_HAS_CUDA
 #include "cuda/common/error.h"
 #include "cuda/group_norm_silu.h"
@@ -131,6 +132,54 @@ void layer_norm_modulate_cpu(std::uintptr_t x, std::uintptr_t y, std::uintptr_t 
   params.modulation_dtype = static_cast<osf::DType>(modulation_dtype);
   const py::gil_scoped_release release;
   osf::layer_norm_modulate_cpu(params);
+}
+
+osf::RmsNorm3dParams rms_norm3d_params(std::uintptr_t x, std::uintptr_t y, std::uintptr_t weight,
+                                       std::uintptr_t bias, std::int64_t batch,
+                                       std::int64_t channels, std::int64_t positions, double eps,
+                                       std::int32_t activation, bool channels_last,
+                                       std::int32_t dtype, std::int32_t affine_dtype) {
+  osf::RmsNorm3dParams params{};
+  params.x = pointer<const void>(x);
+  params.y = pointer<void>(y);
+  params.weight = pointer<const void>(weight);
+  params.bias = pointer<const void>(bias);
+  params.batch = batch;
+  params.channels = channels;
+  params.positions = positions;
+  params.eps = eps;
+  params.activation = static_cast<osf::Activation>(activation);
+  params.channels_last = channels_last;
+  params.dtype = static_cast<osf::DType>(dtype);
+  params.affine_dtype = static_cast<osf::DType>(affine_dtype);
+  return params;
+}
+
+void rms_norm3d_cpu(std::uintptr_t x, std::uintptr_t y, std::uintptr_t weight, std::uintptr_t bias,
+                    std::int64_t batch, std::int64_t channels, std::int64_t positions, double eps,
+                    std::int32_t activation, bool channels_last, std::int32_t dtype,
+                    std::int32_t affine_dtype) {
+  const osf::RmsNorm3dParams params =
+      rms_norm3d_params(x, y, weight, bias, batch, channels, positions, eps, activation,
+                        channels_last, dtype, affine_dtype);
+  const py::gil_scoped_release release;
+  osf::rms_norm3d_cpu(params);
+}
+
+void rms_norm3d_backward_cpu(std::uintptr_t grad, std::uintptr_t x, std::uintptr_t weight,
+                             std::uintptr_t bias, std::uintptr_t dx, std::uintptr_t dweight,
+                             std::uintptr_t dbias, std::int64_t batch, std::int64_t channels,
+                             std::int64_t positions, double eps, std::int32_t activation,
+                             bool channels_last, std::int32_t dtype, std::int32_t affine_dtype) {
+  osf::RmsNorm3dBackwardParams params{};
+  params.forward = rms_norm3d_params(x, 0, weight, bias, batch, channels, positions, eps,
+                                     activation, channels_last, dtype, affine_dtype);
+  params.grad = pointer<const void>(grad);
+  params.dx = pointer<void>(dx);
+  params.dweight = pointer<float>(dweight);
+  params.dbias = pointer<float>(dbias);
+  const py::gil_scoped_release release;
+  osf::rms_norm3d_backward_cpu(params);
 }
 
 // Address, and the distances of samples and tokens.
@@ -284,7 +333,8 @@ struct Conv3d {
 
   void run(std::uintptr_t x, std::uintptr_t y, std::uintptr_t packed, std::uintptr_t bias,
            std::uintptr_t residual, std::uintptr_t mean, std::uintptr_t scale, std::uintptr_t shift,
-           std::int64_t batch, const Sizes& size, const Sizes& out_size) const {
+           std::uintptr_t moments, std::int64_t batch, const Sizes& size,
+           const Sizes& out_size) const {
     osf::conv3d::Params params{};
     params.x = pointer<const void>(x);
     params.y = pointer<void>(y);
@@ -294,6 +344,7 @@ struct Conv3d {
     params.mean = pointer<const float>(mean);
     params.scale = pointer<const float>(scale);
     params.shift = pointer<const float>(shift);
+    params.moments = pointer<float>(moments);
     params.batch = batch;
     copy_sizes(size, params.size);
     copy_sizes(out_size, params.out_size);
@@ -421,7 +472,7 @@ void bind_conv3d(py::module_& m) {
       .def("pack", &Conv3d::pack, py::arg("weight"), py::arg("packed"))
       .def("run", &Conv3d::run, py::arg("x"), py::arg("y"), py::arg("packed"), py::arg("bias"),
            py::arg("residual"), py::arg("mean"), py::arg("scale"), py::arg("shift"),
-           py::arg("batch"), py::arg("size"), py::arg("out_size"));
+           py::arg("moments"), py::arg("batch"), py::arg("size"), py::arg("out_size"));
 }
 
 #ifdef OSF_HAS_CUDA
@@ -494,6 +545,15 @@ PYBIND11_MODULE(_C, m) {
         py::arg("rows"), py::arg("width"), py::arg("grad_stride"), py::arg("x_stride"),
         py::arg("dtype"));
   m.def("qk_norm_rope_cpu", &qk_norm_rope_cpu<OSF_QK_NORM_ROPE_TYPES>, OSF_QK_NORM_ROPE_ARGS);
+
+  m.def("rms_norm3d_cpu", &rms_norm3d_cpu, py::arg("x"), py::arg("y"), py::arg("weight"),
+        py::arg("bias"), py::arg("batch"), py::arg("channels"), py::arg("positions"),
+        py::arg("eps"), py::arg("activation"), py::arg("channels_last"), py::arg("dtype"),
+        py::arg("affine_dtype"));
+  m.def("rms_norm3d_backward_cpu", &rms_norm3d_backward_cpu, py::arg("grad"), py::arg("x"),
+        py::arg("weight"), py::arg("bias"), py::arg("dx"), py::arg("dweight"), py::arg("dbias"),
+        py::arg("batch"), py::arg("channels"), py::arg("positions"), py::arg("eps"),
+        py::arg("activation"), py::arg("channels_last"), py::arg("dtype"), py::arg("affine_dtype"));
 
   bind_conv3d(m);
 #ifdef OSF_HAS_CUDA

@@ -15,6 +15,7 @@
 //   exp(a)                    within 2 units in the last place; 0 and infinity past the ends, NaN
 //                             for NaN
 //   max(a, b)                 the greater; b where either is a NaN
+//   if_positive(a, b)         b where a > 0, else 0
 //   swap_pairs(a)             lanes 1, 0, 3, 2, ...; absent where kWidth is 1
 //   sum(a)                    the lanes added up in double, lane 0 first
 // clang-format on

@@ -65,6 +65,10 @@ inline V operator*(V a, V b) { return {_mm256_mul_ps(a.value, b.value)}; }
 inline V operator/(V a, V b) { return {_mm256_div_ps(a.value, b.value)}; }
 inline V fma(V a, V b, V c) { return {_mm256_fmadd_ps(a.value, b.value, c.value)}; }
 inline V max(V a, V b) { return {_mm256_max_ps(a.value, b.value)}; }
+inline V if_positive(V a, V b) {
+  const __m256 positive = _mm256_cmp_ps(a.value, _mm256_setzero_ps(), _CMP_GT_OQ);
+  return {_mm256_and_ps(positive, b.value)};
+}
 
 inline V swap_pairs(V a) { return {_mm256_permute_ps(a.value, 0xb1)}; }
 

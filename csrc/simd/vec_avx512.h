@@ -64,6 +64,10 @@ inline V operator*(V a, V b) { return {_mm512_mul_ps(a.value, b.value)}; }
 inline V operator/(V a, V b) { return {_mm512_div_ps(a.value, b.value)}; }
 inline V fma(V a, V b, V c) { return {_mm512_fmadd_ps(a.value, b.value, c.value)}; }
 inline V max(V a, V b) { return {_mm512_max_ps(a.value, b.value)}; }
+inline V if_positive(V a, V b) {
+  const __mmask16 positive = _mm512_cmp_ps_mask(a.value, _mm512_setzero_ps(), _CMP_GT_OQ);
+  return {_mm512_maskz_mov_ps(positive, b.value)};
+}
 
 inline V swap_pairs(V a) { return {_mm512_permute_ps(a.value, 0xb1)}; }
 

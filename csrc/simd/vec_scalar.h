@@ -40,6 +40,7 @@ inline V operator*(V a, V b) { return {a.value * b.value}; }
 inline V operator/(V a, V b) { return {a.value / b.value}; }
 inline V fma(V a, V b, V c) { return {a.value * b.value + c.value}; }
 inline V max(V a, V b) { return {a.value > b.value ? a.value : b.value}; }
+inline V if_positive(V a, V b) { return {a.value > 0.0f ? b.value : 0.0f}; }
 inline V exp(V a) { return {std::exp(a.value)}; }
 // One lane has no pairs: declared for code that never calls it, and not defined.
 V swap_pairs(V a);

@@ -70,8 +70,10 @@ def triton_why_not(*tensors: Tensor) -> str | None:
     return None
 
 
-def triton_backend(package: str, function: str, why_not: Callable[..., str | None]) -> Backend:
-    """Make the row of an op's table that imports and runs ``package._triton.function``.
+def triton_backend(
+    package: str, function: str, why_not: Callable[..., str | None], module: str = "_triton"
+) -> Backend:
+    """Make the row of an op's table that imports and runs ``package.module.function``.
 
     The import waits for the first call.
 
@@ -79,11 +81,12 @@ def triton_backend(package: str, function: str, why_not: Callable[..., str | Non
         package: the op's package; in its op.py, ``__package__``.
         function: the name of the function to run; it takes the op's schema arguments.
         why_not: as in `Backend`; see `triton_why_not`.
+        module: of the package, in which the function is.
     """
 
     @functools.cache
     def load() -> Callable[..., Any]:
-        return getattr(importlib.import_module(f"{package}._triton"), function)  # type: ignore[no-any-return]
+        return getattr(importlib.import_module(f"{package}.{module}"), function)  # type: ignore[no-any-return]
 
     def run(*args: Any) -> Any:
         return load()(*args)

@@ -42,6 +42,8 @@ _POINTER_TYPES = {
     torch.bfloat16: "*bf16",
     torch.int64: "*i64",
     torch.int32: "*i32",
+    torch.int8: "*i8",
+    torch.float8_e4m3fn: "*fp8e4nv",
     torch.bool: "*i1",
 }
 
@@ -107,13 +109,14 @@ def compile_launch(launch: Launch, capability: int) -> Resources:
     signature: dict[str, str] = {}
     constants: dict[tuple[int, ...], Any] = {}
     attributes: dict[tuple[int, ...], list[list[Any]]] = {}
-    for i, name in enumerate(launch.kernel.arg_names):
+    for i, parameter in enumerate(launch.kernel.params):
+        name = parameter.name
         if name in launch.constants:
             signature[name], divisible = "constexpr", False
             constants[(i,)] = launch.constants[name]
         else:
             value = launch.arguments[name]
-            signature[name], divisible = _specialise(value)
+            signature[name], divisible = _specialise(value, parameter.do_not_specialize)
             if signature[name] == "constexpr":
                 constants[(i,)] = value
         if divisible:
@@ -135,8 +138,11 @@ def compile_launch(launch: Launch, capability: int) -> Resources:
     )
 
 
-def _specialise(value: Any) -> tuple[str, bool]:
-    """Type of a run-time argument, and whether it is a multiple of 16; 1 becomes a constant."""
+def _specialise(value: Any, plain: bool) -> tuple[str, bool]:
+    """Type of a run-time argument, and whether it is a multiple of 16; 1 becomes a constant.
+
+    A plain integer is neither: whatever its value, the kernel is the same.
+    """
     if isinstance(value, torch.Tensor):
         return _POINTER_TYPES[value.dtype], True
     if isinstance(value, TensorDescriptor):
@@ -146,9 +152,9 @@ def _specialise(value: Any) -> tuple[str, bool]:
         return "fp32", False
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"compile_launch: cannot type the argument {value!r}")
-    if value == 1:
+    if value == 1 and not plain:
         return "constexpr", False
-    return ("i32" if -(2**31) <= value < 2**31 else "i64"), value % 16 == 0
+    return ("i32" if -(2**31) <= value < 2**31 else "i64"), value % 16 == 0 and not plain
 
 
 def _registers_and_stack(cubin: bytes) -> tuple[int, int]:

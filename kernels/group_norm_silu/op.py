@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from .. import contract
+from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _cpu, _cuda, _torch, reference
+from . import _cpu, _cuda, _torch, launch, reference
 
 _NAME = "group_norm_silu"
 
@@ -122,6 +123,7 @@ BACKWARD = Op(
     reference=reference.backward,
     fake=_fake_backward,
     backends=[
+        triton_backend(__package__, "backward", launch.backward_why_not),
         Backend("cpu", "cpu", _cpu.backward, _cpu.backward_why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.backward, _torch.backward_why_not, _torch.VERIFIED),
     ],
@@ -135,6 +137,7 @@ FORWARD = Op(
     fake=_fake,
     backends=[
         Backend("cuda", "cuda", _cuda.forward, _cuda.why_not),
+        triton_backend(__package__, "forward", launch.why_not),
         Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED),
     ],

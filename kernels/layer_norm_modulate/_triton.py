@@ -18,9 +18,12 @@ import torch
 import triton
 import triton.language as tl
 
+from ..common import tune
 from ..common._triton import layer_statistics, plan_sum_partials
 from ..common.launch import Launch, multiprocessors, strides
-from .launch import Config, Problem, pick
+from .launch import Config, Problem, candidates, pick
+
+_OP = "layer_norm_modulate"
 
 
 @triton.jit
@@ -103,7 +106,7 @@ def backward_kernel(
 def forward(x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor, eps: float) -> torch.Tensor:
     """Run the forward as the op's schema has it."""
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    config = pick(_problem(x, backward=False), multiprocessors(x.device))
+    config = _choose(x, backward=False)
     plan_forward(x, shift, scale, eps, y, config).run()
     return y
 
@@ -115,7 +118,7 @@ def backward(
     dx = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     dshift = torch.empty(shift.shape, dtype=shift.dtype, device=x.device)
     dscale = torch.empty(scale.shape, dtype=scale.dtype, device=x.device)
-    config = pick(_problem(x, backward=True), multiprocessors(x.device))
+    config = _choose(x, backward=True)
     partial = new_partial(x, config)
     plan_backward(grad, x, scale, eps, dx, partial, config).run()
     plan_sum_partials(partial, dshift, dscale).run()
@@ -167,9 +170,12 @@ def plan_backward(
     return _launch(backward_kernel, arguments, batch, config)
 
 
-def _problem(x: torch.Tensor, backward: bool) -> Problem:
+def _choose(x: torch.Tensor, backward: bool) -> Config:
     batch, length, width = x.shape
-    return Problem(batch=batch, length=length, width=width, backward=backward)
+    problem = Problem(batch=batch, length=length, width=width, backward=backward)
+    num_sms = multiprocessors(x.device)
+    default = pick(problem, num_sms)
+    return tune.choose(_OP, problem, x, default, lambda: candidates(problem, num_sms))
 
 
 def _launch(kernel, arguments, batch: int, config: Config) -> Launch:

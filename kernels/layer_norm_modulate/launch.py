@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..common.availability import triton_why_not
-from ..common.launch import cdiv, next_power_of_two, share_tiles
+from ..common.launch import Walk, cdiv, next_power_of_two, share_tiles
 
 MAX_WIDTH = 8192  # a row lives in the registers of one program
 
@@ -63,6 +63,26 @@ def pick(problem: Problem, num_sms: int) -> Config:
     else:
         # A few tiles per program reuse shift and scale, if the device still has waves to balance.
         walk = share_tiles(num_tiles, problem.batch, max_programs=16 * num_sms, max_tiles=4)
+    return _config(block_l, block_m, num_warps, walk)
+
+
+def candidates(problem: Problem, num_sms: int) -> list[Config]:
+    """Launches worth measuring: other rows a tile, warps and programs."""
+    default = pick(problem, num_sms)
+    found = []
+    for rows in (1, 2, 4, 8):
+        block_l = min(rows, next_power_of_two(problem.length))
+        num_tiles = cdiv(problem.length, block_l)
+        for per_sm in (2, 4, 8, 16):
+            walk = share_tiles(num_tiles, problem.batch, max_programs=per_sm * num_sms)
+            for num_warps in (4, 8, 16):
+                # At most 32 elements a thread: more would be spilled.
+                if block_l * default.block_m <= 32 * 32 * num_warps:
+                    found.append(_config(block_l, default.block_m, num_warps, walk))
+    return list(dict.fromkeys(found))
+
+
+def _config(block_l: int, block_m: int, num_warps: int, walk: Walk) -> Config:
     return Config(
         block_l=block_l,
         block_m=block_m,

@@ -7,7 +7,17 @@ from collections.abc import Sequence
 import typer
 
 from opensora_fast import __version__
-from opensora_fast.cli import bench, decode, doctor, encode, generate, reconstruct, train
+from opensora_fast.cli import (
+    bench,
+    decode,
+    doctor,
+    encode,
+    generate,
+    plan,
+    profile,
+    reconstruct,
+    train,
+)
 from opensora_fast.cli.errors import let_interrupts_through, let_termination_clean_up, run
 
 app = typer.Typer(
@@ -20,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (generate, encode, decode, reconstruct, train, bench, doctor):
+for verb in (generate, encode, decode, reconstruct, train, bench, profile, plan, doctor):
     verb.register(app)
 
 

@@ -37,7 +37,7 @@ Tiling = Annotated[
 
 def save_json(beside: Path, verb: str, values: Mapping[str, Any]) -> Path:
     """Write what a command resolved to beside its output, as `<output stem>.json`."""
-    from opensora_fast.models.atomic import replacing
+    from opensora_fast.kernels.atomic import replacing
 
     path = beside.with_suffix(".json")
     content = {"command": verb, "opensora_fast": __version__, **values}

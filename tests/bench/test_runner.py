@@ -127,8 +127,23 @@ def test_what_is_right_gets_its_figures() -> None:
     assert "not installed" in str(rows["flash-attn"].reason)
 
 
-def test_a_wrong_kernel_gets_no_time() -> None:
-    rows = measured("wrong")
+def test_one_process_for_a_case_tells_the_same() -> None:
+    together = dataclasses.replace(QUICK, together=True)
+    rows = measured("right", options=together)
+    assert (rows["ours"].status, rows["ours"].baseline, rows["ours"].n) == (OK, "eager", 2)
+    assert set(rows["ours"].speed_up) == {"eager", "compile"}
+    assert rows["flash-attn"].status == SKIP
+    rows = measured("writes", options=together)
+    assert rows["ours"].status == FAILED and "changes its inputs" in str(rows["ours"].reason)
+    assert rows["eager"].status == OK
+    rows = measured("crashes", options=together)
+    assert (rows["ours"].status, rows["eager"].status) == (FAILED, SKIP)
+    assert "SIGSEGV" in str(rows["ours"].reason)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_wrong_kernel_gets_no_time(together: bool) -> None:
+    rows = measured("wrong", options=dataclasses.replace(QUICK, together=together))
     assert rows["ours"].status == FAILED
     assert "wrong: rel_l2 error 0.0005, allowed" in str(rows["ours"].reason)
     assert rows["ours"].median_s is None

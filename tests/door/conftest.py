@@ -120,6 +120,7 @@ def pipe(pipeline_folder: Path) -> VideoPipeline:
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     """A video file of 9 smooth frames, 40 x 56."""
+    pytest.importorskip("av", reason="PyAV is not installed")
     t, y, x = np.mgrid[:9, :40, :56]
     frames = np.stack([x * 4, y * 5, 20 + t * 20], axis=-1).astype(np.uint8)
     return write_video(tmp_path / "clip.mp4", frames, 8)
@@ -128,6 +129,7 @@ def clip(tmp_path: Path) -> Path:
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
     """An image file, 40 x 56."""
+    pytest.importorskip("av", reason="PyAV is not installed")
     y, x = np.mgrid[:40, :56]
     return write_image(
         tmp_path / "picture.png", np.stack([x * 4, y * 5, x + y], axis=-1).astype(np.uint8)

@@ -7,7 +7,6 @@ import wave
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
@@ -23,6 +22,8 @@ from opensora_fast.video import (
     write_image,
     write_video,
 )
+
+av = pytest.importorskip("av", reason="PyAV is not installed")
 
 
 def gradient(num_frames: int, height: int, width: int) -> Frames:

@@ -7,6 +7,8 @@ compiled.py): the kernels and `pick` are tested together.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -14,27 +16,48 @@ pytest.importorskip("triton", reason="triton is not installed")
 if os.environ.get("TRITON_INTERPRET"):
     pytest.skip("interpreted kernels do not compile", allow_module_level=True)
 
+from opensora_fast.kernels.causal_conv3d import compiled as causal_conv3d
 from opensora_fast.kernels.common.catalogue import CAPABILITIES, launches, ops_with_launches
 from opensora_fast.kernels.common.compile import compile_launch
+from opensora_fast.kernels.common.inspection import Inspection, count_instructions, inspect_all
 from opensora_fast.kernels.common.launch import Launch
 from opensora_fast.kernels.layer_norm_modulate import compiled as layer_norm_modulate
 from opensora_fast.kernels.registry import OPS
+
+Inspections = Mapping[tuple[str, int], list[Inspection]]
+
+
+@pytest.fixture(scope="module")
+def inspections(request: pytest.FixtureRequest) -> Inspections:
+    """What the tests that were selected will ask for, compiled on all cores."""
+    chosen = [getattr(item, "callspec", None) for item in request.session.items]
+    wanted = [(c.params["op"], c.params["capability"]) for c in chosen if c and "op" in c.params
+              and "capability" in c.params]  # fmt: skip
+    return {(op, capability): found for op, capability, found in inspect_all(wanted)}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", CAPABILITIES)
 @pytest.mark.parametrize("op", ops_with_launches())
-def test_every_kernel_fits_the_device(op: str, capability: int) -> None:
-    complaints = []
-    for case in launches(op, capability):
-        resources = compile_launch(case.launch, capability)
-        complaints += [f"{case.name}: {sentence}" for sentence in resources.complaints()]
-        complaints += [
-            f"{case.name}: the PTX for sm_{capability} has no {instruction}"
-            for instruction in case.promises
-            if instruction not in resources.ptx
-        ]
+def test_every_kernel_fits_the_device(op: str, capability: int, inspections: Inspections) -> None:
+    found = inspections[op, capability]
+    assert [one.case for one in found] == [one.name for one in launches(op, capability)]
+    complaints = [sentence for one in found for sentence in one.complaints]
     assert not complaints, "\n".join(complaints)
+
+
+def test_instructions_are_counted_as_the_compiler_writes_them() -> None:
+    ptx = """
+        ld.global.L1::evict_last.v4.b32 { %r1, %r2, %r3, %r4 }, [ %rd1 + 0 ];
+        @%p1 ld.global.v4.b32 { %r1, %r2, %r3, %r4 }, [ %rd1 + 0 ];
+        ld.global.v2.b32 { %r1, %r2 }, [ %rd1 + 0 ];
+        cp.async.bulk.tensor.2d.shared::cluster.global [ %r1 ], [ %rd2, { %r3, %r4 } ], [ %r5 ];
+        cp.async.cg.shared.global [ %r1 + 0 ], [ %rd1 + 0 ], 0x10, %r2;
+        mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 { %f1 }, { %r1 }, { %r2 }, { %f1 };
+    """
+    assert count_instructions(ptx) == {
+        "mma": 1, "bulk copy": 1, "async copy": 1, "16-byte load": 2,
+    }  # fmt: skip
 
 
 def test_every_op_with_a_triton_row_says_what_it_launches() -> None:
@@ -59,6 +82,15 @@ def test_a_kernel_that_does_not_fit_is_reported() -> None:
     resources = compile_launch(starved, 90)
     assert resources.stack_bytes > 0
     assert "registers are spilled" in resources.complaints()[0]
+
+
+def test_a_convolution_is_compiled_once_for_videos_of_all_sizes() -> None:
+    sizes = [(1, 1, 1), (16, 32, 48), (33, 95, 17)]
+    launches = [
+        causal_conv3d.plan_copy(replace(causal_conv3d.LAST, size=s), zeros=False) for s in sizes
+    ]
+    first, *others = (compile_launch(launch, 80).ptx for launch in launches)
+    assert all(ptx == first for ptx in others)
 
 
 def test_an_unknown_architecture_is_refused() -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from opensora_fast.kernels.atomic import replacing
 from opensora_fast.models import CheckpointError, HunyuanVAE, HunyuanVAEConfig, MMDiT, MMDiTConfig
-from opensora_fast.models.atomic import replacing
 from opensora_fast.models.checkpoint import (
     check_checkpoint,
     load_safetensors,

@@ -29,6 +29,7 @@ def few_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def runnable(config: RunConfig, tmp_path: Path) -> RunConfig:
+    pytest.importorskip("av", reason="PyAV is not installed")
     t, y, x = np.mgrid[:6, :32, :32]
     frames = np.stack([x * 7, y * 7, t * 40], axis=-1).astype(np.uint8)
     (tmp_path / "clips").mkdir()

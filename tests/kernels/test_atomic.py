@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from opensora_fast.models.atomic import replacing
+from opensora_fast.kernels.atomic import replacing
 
 
 def test_the_file_appears_at_the_end_and_folders_are_made(tmp_path: Path) -> None:

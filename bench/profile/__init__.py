@@ -1,0 +1,1 @@
+"""The profiler: every operator call of a run, timed, placed under the roofline, by stage."""

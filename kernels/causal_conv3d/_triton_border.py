@@ -1,0 +1,75 @@
+"""Triton kernel that copies a video of any layout into a bordered, channels-last one.
+
+Parallel: one program per run of pixels of a bordered row and block of channels.
+Bytes: reads x and writes the bordered video, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ..common.launch import Launch, cdiv, next_power_of_two, strides
+
+# Sizes change from video to video; the kernel is the same for all of them.
+_SIZES = ("T", "H", "W", "plane_h", "plane_w", "top", "left")
+
+
+@triton.jit(do_not_specialize=_SIZES)
+def border_kernel(
+    x_ptr, plane_ptr, T, H, W, plane_h, plane_w, C, top, left,
+    x_stride_b, x_stride_t, x_stride_h, x_stride_w, x_stride_c,
+    ZEROS: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """plane[b, t, h, w, c] = x[b, t, clamp(h - top), clamp(w - left), c], or zero outside x."""
+    pid = tl.program_id(0)
+    offs_c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    num_blocks = tl.cdiv(plane_w, BLOCK_W)
+    offs_w = pid % num_blocks * BLOCK_W + tl.arange(0, BLOCK_W)
+    row = (pid // num_blocks).to(tl.int64)
+    pid_f = row // plane_h
+    at_h = row % plane_h - top
+    at_w = offs_w.to(tl.int64) - left
+    mask = (offs_w < plane_w)[:, None] & (offs_c < C)[None, :]
+    inside = mask
+    if ZEROS:
+        at_w = tl.where((at_h >= 0) & (at_h < H), at_w, -1)
+        inside = inside & ((at_w >= 0) & (at_w < W))[:, None]
+    at_h = tl.minimum(tl.maximum(at_h, 0), H - 1)
+    at_w = tl.minimum(tl.maximum(at_w, 0), W - 1)
+    x_ptr += pid_f // T * x_stride_b + pid_f % T * x_stride_t + at_h * x_stride_h
+    at_x = at_w[:, None] * x_stride_w + offs_c.to(tl.int64)[None, :] * x_stride_c
+    b_x = tl.load(x_ptr + at_x, mask=inside, other=0.0)
+    tl.store(plane_ptr + row * plane_w * C + offs_w[:, None] * C + offs_c[None, :], b_x, mask=mask)
+
+
+def plan_border(x: Tensor, plane: Tensor, border: Sequence[tuple[int, int]], zeros: bool) -> Launch:
+    """Plan the copy of x [B, T, H, W, C], any strides, into the middle of ``plane``."""
+    batch, frames, height, width, channels = x.shape
+    block_c = min(next_power_of_two(channels), 128)
+    block_w = 4096 // block_c
+    rows, columns = plane.shape[2:4]
+    arguments = {
+        "x_ptr": x, "plane_ptr": plane, "T": frames, "H": height, "W": width,
+        "plane_h": rows, "plane_w": columns, "C": channels,
+        "top": border[1][0], "left": border[2][0],
+    }  # fmt: skip
+    return Launch(
+        kernel=border_kernel,
+        grid=(batch * frames * rows * cdiv(columns, block_w), cdiv(channels, block_c)),
+        arguments=arguments | strides("x", x, "bthwc"),
+        constants={"ZEROS": zeros, "BLOCK_W": block_w, "BLOCK_C": block_c},
+        num_warps=4,
+    )
+
+
+def with_border(video: Tensor, border: Sequence[tuple[int, int]], zeros: bool) -> Tensor:
+    """Return video [B, T, H, W, C], any strides, with rows and columns repeated or zero around."""
+    batch, frames, height, width, channels = video.shape
+    rows, columns = height + sum(border[1]), width + sum(border[2])
+    plane = video.new_empty((batch, frames, rows, columns, channels))
+    plan_border(video, plane, border, zeros).run()
+    return plane

@@ -1,0 +1,118 @@
+"""Triton kernel of convolutions of any kernel and stride: every tap looks its pixels up.
+
+Layout: x [B, T, H, W, C], y [B, T', H', W', O], dense; the packed weight of `_triton_weights.py`.
+Pixels are clamped into the frame (replicate), masked (zeros), or inside anyway (valid). With few
+channels ("joint") taps and channels are one index, so that a product is not mostly padding.
+Parallel and bytes: see `_triton.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ..common.launch import Launch, cdiv
+from ._triton_tiles import finish_tile, place_of, plan_tiles
+from .launch import Config
+
+# Sizes change from video to video; the kernel is the same for all of them.
+_SIZES = (
+    "num_frames", "x_frames", "x_height", "x_width", "T", "H", "W", "front", "top", "left",
+)  # fmt: skip
+
+
+@triton.jit(do_not_specialize=_SIZES)
+def gather_kernel(
+    x_ptr, w_ptr, y_ptr, bias_ptr, residual_ptr,
+    num_frames, x_frames, x_height, x_width, T, H, W, front, top, left,
+    C: tl.constexpr, O: tl.constexpr,
+    ROWS: tl.constexpr, PACKED_C: tl.constexpr, PACKED_O: tl.constexpr,
+    KT: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
+    STRIDE_T: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
+    ZEROS: tl.constexpr, JOINT: tl.constexpr, SPLIT: tl.constexpr,
+    FRAMES_TOGETHER: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """x: [B, x_frames, x_height, x_width, C]; y: [B, T, H, W, O]; w: [ROWS, PACKED_O]."""
+    pid = tl.program_id(0)
+    start_n = pid % (PACKED_O // BLOCK_N) * BLOCK_N
+    pid_m = pid // (PACKED_O // BLOCK_N)
+    num_tiles = tl.cdiv(H * W, BLOCK_M)
+    pid_f, tile = place_of(pid_m, num_tiles, num_frames, FRAMES_TOGETHER)
+    start_m = tile * BLOCK_M
+    x_ptr += (pid_f // T * x_frames).to(tl.int64) * x_height * x_width * C
+    frame = pid_f % T * STRIDE_T - front
+    offs_m = tl.arange(0, BLOCK_M)
+    offs_k = tl.arange(0, BLOCK_K)
+    mask_m = start_m + offs_m < H * W
+    pixel = tl.minimum(start_m + offs_m, H * W - 1)
+    base_h = (pixel // W * STRIDE_H - top)[:, None]
+    base_w = (pixel % W * STRIDE_W - left)[:, None]
+    at_w = offs_k[:, None] * PACKED_O + (start_n + tl.arange(0, BLOCK_N))[None, :]
+    b_acc = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
+    for k in range(ROWS // BLOCK_K):
+        if JOINT:
+            # A row of the packed weight is a tap and a channel: one of each per column of b_x.
+            w_row = k * BLOCK_K
+            row = w_row + offs_k[None, :]
+            tap_t = row // (C * KH * KW)
+            tap = row // C % (KH * KW)
+            channel = row % C
+            inside = row < KT * KH * KW * C
+        else:
+            tap_t = k // (PACKED_C // BLOCK_K * KH * KW)
+            tap = k % (KH * KW)
+            start_c = k // (KH * KW) % (PACKED_C // BLOCK_K) * BLOCK_K
+            w_row = (tap_t * (KH * KW) + tap) * PACKED_C + start_c
+            channel = start_c + offs_k[None, :]
+            inside = channel < C
+        at_t = frame + tap_t
+        at_h = base_h + tap // KW
+        at_x = base_w + tap % KW
+        if ZEROS:
+            at_h = tl.where(at_t >= 0, at_h, -1)
+            inside = inside & (at_h >= 0) & (at_h < x_height) & (at_x >= 0) & (at_x < x_width)
+        at_t = tl.maximum(at_t, 0)
+        at_h = tl.minimum(tl.maximum(at_h, 0), x_height - 1)
+        at_x = tl.minimum(tl.maximum(at_x, 0), x_width - 1)
+        # A frame's elements are counted in 32 bits, its start is a pointer.
+        frames = x_ptr + at_t.to(tl.int64) * x_height * x_width * C
+        at = (at_h * x_width + at_x) * C + channel
+        if ZEROS or JOINT or C % BLOCK_K != 0:
+            b_x = tl.load(frames + at, mask=inside, other=0.0)
+        else:
+            b_x = tl.load(frames + at)
+        b_w = tl.load(w_ptr + w_row * PACKED_O + at_w)
+        b_acc = tl.dot(b_x, b_w, b_acc, input_precision="ieee")
+    first_row = pid_f.to(tl.int64) * H * W + start_m
+    finish_tile(
+        y_ptr, bias_ptr, residual_ptr, None, b_acc, first_row, offs_m, mask_m, start_n,
+        0, O, BLOCK_M, BLOCK_N, SPLIT,
+    )  # fmt: skip
+
+
+def plan_gather(
+    x: Tensor, packed: Tensor, bias: Tensor | None, y: Tensor, kernel: Sequence[int],
+    stride: Sequence[int], border: Sequence[tuple[int, int]], config: Config, zeros: bool,
+) -> Launch:  # fmt: skip
+    """Plan y [B, T', H', W', O] from x [B, T, H, W, C], both contiguous."""
+    _, x_frames, x_height, x_width, channels = x.shape
+    batch, frames, height, width, _ = y.shape
+    arguments = {
+        "x_ptr": x, "w_ptr": packed, "y_ptr": y, "bias_ptr": bias, "residual_ptr": None,
+        "x_frames": x_frames, "x_height": x_height, "x_width": x_width,
+        "num_frames": batch * frames, "T": frames, "H": height, "W": width,
+        "front": border[0][0], "top": border[1][0], "left": border[2][0],
+    }  # fmt: skip
+    tiles = batch * frames * cdiv(height * width, config.block_m)
+    launch = plan_tiles(gather_kernel, tiles, arguments, packed, kernel, channels, y, config, zeros)
+    return replace(
+        launch,
+        constants=launch.constants
+        | {"ROWS": packed.shape[0], "JOINT": config.form == "joint"}
+        | {f"STRIDE_{axis}": step for axis, step in zip("THW", stride, strict=True)},
+    )
