@@ -4,9 +4,9 @@
     compute-sanitizer --tool racecheck --error-exitcode 1 python tests/gpu_sanitizer.py
 
 Whether the values are right is for the tests: here only the sanitizer's verdict counts. Every row
-that ran is named, and every one that the calls of this device do not reach, with its reason. Exit
-status: 0, rows ran; 1, one failed; 2, nothing was checked, because there is no GPU, no extension
-with CUDA, or no row that takes a call on this device.
+is named with how often it ran, or why it never did on this device. Exit status: 0, rows ran; 1, one
+failed; 2, nothing was checked, because there is no GPU or no extension with CUDA, or because no row
+takes a call on this device.
 """
 
 from __future__ import annotations

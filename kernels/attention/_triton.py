@@ -49,7 +49,7 @@ def forward_kernel(
     q_stride_b, q_stride_l, q_stride_n, q_stride_d,
     k_stride_b, k_stride_l, k_stride_n, k_stride_d,
     v_stride_b, v_stride_l, v_stride_n, v_stride_d,
-    DESCRIPTORS: tl.constexpr, D: tl.constexpr,
+    UNIT: tl.constexpr, DESCRIPTORS: tl.constexpr, D: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
     PEEL: tl.constexpr, HOIST: tl.constexpr,
 ):  # fmt: skip
@@ -57,7 +57,7 @@ def forward_kernel(
     num_keys = K + pid_f * P
     b_q = load_tile(
         q, pid_b, pid_n, start_q, end_q, q_stride_b, q_stride_l, q_stride_n, q_stride_d,
-        DESCRIPTORS, D, BLOCK_Q, BLOCK_D,
+        UNIT, DESCRIPTORS, D, BLOCK_Q, BLOCK_D,
     )  # fmt: skip
     b_y = tl.zeros([BLOCK_Q, BLOCK_D], dtype=tl.float32)
     b_max = tl.full([BLOCK_Q], float("-inf"), dtype=tl.float32)
@@ -68,11 +68,11 @@ def forward_kernel(
     for start_k in tl.range(0, end_whole, BLOCK_K, disable_licm=not HOIST):
         b_k = load_tile(
             k, pid_b, pid_n, start_k, num_keys, k_stride_b, k_stride_l, k_stride_n, k_stride_d,
-            DESCRIPTORS, D, BLOCK_K, BLOCK_D,
+            UNIT, DESCRIPTORS, D, BLOCK_K, BLOCK_D,
         )  # fmt: skip
         b_v = load_tile(
             v, pid_b, pid_n, start_k, num_keys, v_stride_b, v_stride_l, v_stride_n, v_stride_d,
-            DESCRIPTORS, D, BLOCK_K, BLOCK_D,
+            UNIT, DESCRIPTORS, D, BLOCK_K, BLOCK_D,
         )  # fmt: skip
         b_y, b_max, b_sum = attend_block(
             b_q, b_k, b_v, b_y, b_max, b_sum, num_keys - start_k, scale, not PEEL, BLOCK_K
@@ -80,11 +80,11 @@ def forward_kernel(
     if end_whole < num_keys:
         b_k = load_tile(
             k, pid_b, pid_n, end_whole, num_keys, k_stride_b, k_stride_l, k_stride_n, k_stride_d,
-            DESCRIPTORS, D, BLOCK_K, BLOCK_D,
+            UNIT, DESCRIPTORS, D, BLOCK_K, BLOCK_D,
         )  # fmt: skip
         b_v = load_tile(
             v, pid_b, pid_n, end_whole, num_keys, v_stride_b, v_stride_l, v_stride_n, v_stride_d,
-            DESCRIPTORS, D, BLOCK_K, BLOCK_D,
+            UNIT, DESCRIPTORS, D, BLOCK_K, BLOCK_D,
         )  # fmt: skip
         b_y, b_max, b_sum = attend_block(
             b_q, b_k, b_v, b_y, b_max, b_sum, num_keys - end_whole, scale, True, BLOCK_K

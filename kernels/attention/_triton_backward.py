@@ -21,9 +21,18 @@ import triton
 import triton.language as tl
 
 from ..common.availability import capability
-from ..common.launch import Launch, cdiv, strides
-from ._triton_tiles import Frames, load_tile, locate, plan, problem, read, store_tile
-from .launch import Config, pick
+from ..common.launch import Launch, cdiv
+from ._triton_tiles import (
+    Frames,
+    load_tile,
+    locate,
+    plan,
+    problem,
+    read,
+    store_tile,
+    stride_arguments,
+)
+from .launch import Config, pick, stride_unit
 
 BLOCK_DELTA_ELEMENTS = 4096
 MAX_BLOCK_DELTA = 64
@@ -34,17 +43,17 @@ def delta_kernel(
     dy, y, delta_ptr, N, L,
     dy_stride_b, dy_stride_l, dy_stride_n, dy_stride_d,
     y_stride_b, y_stride_l, y_stride_n, y_stride_d,
-    D: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_D: tl.constexpr,
+    UNIT: tl.constexpr, D: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """delta[b, n, l] = sum over d of dy * y, in fp32."""
     pid_b, pid_n, _, start, end = locate(N, 1, L, BLOCK_L, False)
     b_dy = load_tile(
         dy, pid_b, pid_n, start, end, dy_stride_b, dy_stride_l, dy_stride_n, dy_stride_d,
-        False, D, BLOCK_L, BLOCK_D,
+        UNIT, False, D, BLOCK_L, BLOCK_D,
     )  # fmt: skip
     b_y = load_tile(
         y, pid_b, pid_n, start, end, y_stride_b, y_stride_l, y_stride_n, y_stride_d,
-        False, D, BLOCK_L, BLOCK_D,
+        UNIT, False, D, BLOCK_L, BLOCK_D,
     )  # fmt: skip
     b_delta = tl.sum(b_dy.to(tl.float32) * b_y.to(tl.float32), axis=1)
     offs_l = start + tl.arange(0, BLOCK_L)
@@ -74,7 +83,7 @@ def query_gradient_kernel(
     q_stride_b, q_stride_l, q_stride_n, q_stride_d,
     k_stride_b, k_stride_l, k_stride_n, k_stride_d,
     v_stride_b, v_stride_l, v_stride_n, v_stride_d,
-    DESCRIPTORS: tl.constexpr, D: tl.constexpr,
+    UNIT: tl.constexpr, DESCRIPTORS: tl.constexpr, D: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
     PEEL: tl.constexpr, HOIST: tl.constexpr,
 ):  # fmt: skip
@@ -82,11 +91,11 @@ def query_gradient_kernel(
     num_keys = K + pid_f * P
     b_q = load_tile(
         q, pid_b, pid_n, start_q, end_q, q_stride_b, q_stride_l, q_stride_n, q_stride_d,
-        DESCRIPTORS, D, BLOCK_Q, BLOCK_D,
+        UNIT, DESCRIPTORS, D, BLOCK_Q, BLOCK_D,
     )  # fmt: skip
     b_dy = load_tile(
         dy, pid_b, pid_n, start_q, end_q, dy_stride_b, dy_stride_l, dy_stride_n, dy_stride_d,
-        DESCRIPTORS, D, BLOCK_Q, BLOCK_D,
+        UNIT, DESCRIPTORS, D, BLOCK_Q, BLOCK_D,
     )  # fmt: skip
     offs_q = start_q + tl.arange(0, BLOCK_Q)
     at_row = (pid_b * N + pid_n).to(tl.int64) * (F * P)
@@ -100,11 +109,11 @@ def query_gradient_kernel(
     for start_k in tl.range(0, end_whole, BLOCK_K, disable_licm=not HOIST):
         b_k = load_tile(
             k, pid_b, pid_n, start_k, num_keys, k_stride_b, k_stride_l, k_stride_n, k_stride_d,
-            DESCRIPTORS, D, BLOCK_K, BLOCK_D,
+            UNIT, DESCRIPTORS, D, BLOCK_K, BLOCK_D,
         )  # fmt: skip
         b_v = load_tile(
             v, pid_b, pid_n, start_k, num_keys, v_stride_b, v_stride_l, v_stride_n, v_stride_d,
-            DESCRIPTORS, D, BLOCK_K, BLOCK_D,
+            UNIT, DESCRIPTORS, D, BLOCK_K, BLOCK_D,
         )  # fmt: skip
         b_dq = query_step(
             b_dq, b_q, b_dy, b_k, b_v, b_lse, b_delta, num_keys - start_k, scale, not PEEL, BLOCK_K
@@ -112,11 +121,11 @@ def query_gradient_kernel(
     if end_whole < num_keys:
         b_k = load_tile(
             k, pid_b, pid_n, end_whole, num_keys, k_stride_b, k_stride_l, k_stride_n, k_stride_d,
-            DESCRIPTORS, D, BLOCK_K, BLOCK_D,
+            UNIT, DESCRIPTORS, D, BLOCK_K, BLOCK_D,
         )  # fmt: skip
         b_v = load_tile(
             v, pid_b, pid_n, end_whole, num_keys, v_stride_b, v_stride_l, v_stride_n, v_stride_d,
-            DESCRIPTORS, D, BLOCK_K, BLOCK_D,
+            UNIT, DESCRIPTORS, D, BLOCK_K, BLOCK_D,
         )  # fmt: skip
         b_dq = query_step(
             b_dq, b_q, b_dy, b_k, b_v, b_lse, b_delta, num_keys - end_whole, scale, True, BLOCK_K
@@ -153,7 +162,7 @@ def key_gradient_kernel(
     q_stride_b, q_stride_l, q_stride_n, q_stride_d,
     k_stride_b, k_stride_l, k_stride_n, k_stride_d,
     v_stride_b, v_stride_l, v_stride_n, v_stride_d,
-    DESCRIPTORS: tl.constexpr, D: tl.constexpr,
+    UNIT: tl.constexpr, DESCRIPTORS: tl.constexpr, D: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
     HOIST: tl.constexpr, TALL: tl.constexpr,
 ):  # fmt: skip
@@ -162,11 +171,11 @@ def key_gradient_kernel(
     num_queries = F * P
     b_k = load_tile(
         k, pid_b, pid_n, start_k, end_k, k_stride_b, k_stride_l, k_stride_n, k_stride_d,
-        DESCRIPTORS, D, BLOCK_K, BLOCK_D,
+        UNIT, DESCRIPTORS, D, BLOCK_K, BLOCK_D,
     )  # fmt: skip
     b_v = load_tile(
         v, pid_b, pid_n, start_k, end_k, v_stride_b, v_stride_l, v_stride_n, v_stride_d,
-        DESCRIPTORS, D, BLOCK_K, BLOCK_D,
+        UNIT, DESCRIPTORS, D, BLOCK_K, BLOCK_D,
     )  # fmt: skip
     if TALL:
         b_dk = tl.zeros([BLOCK_K, BLOCK_D], dtype=tl.float32)
@@ -178,12 +187,12 @@ def key_gradient_kernel(
     for start_q in tl.range(pid_f * P, num_queries, BLOCK_Q, disable_licm=not HOIST):
         b_q = load_tile(
             q, pid_b, pid_n, start_q, num_queries, q_stride_b, q_stride_l, q_stride_n, q_stride_d,
-            DESCRIPTORS, D, BLOCK_Q, BLOCK_D,
+            UNIT, DESCRIPTORS, D, BLOCK_Q, BLOCK_D,
         )  # fmt: skip
         b_dy = load_tile(
             dy, pid_b, pid_n, start_q, num_queries,
             dy_stride_b, dy_stride_l, dy_stride_n, dy_stride_d,
-            DESCRIPTORS, D, BLOCK_Q, BLOCK_D,
+            UNIT, DESCRIPTORS, D, BLOCK_Q, BLOCK_D,
         )  # fmt: skip
         # Past the last query the weights become zero.
         mask_q = offs_q < num_queries - start_q
@@ -234,12 +243,15 @@ def plan_delta(grad: torch.Tensor, out: torch.Tensor, delta: torch.Tensor) -> La
     batch, length, num_heads, head_dim = out.shape
     block_d = max(16, triton.next_power_of_2(head_dim))
     block_l = min(MAX_BLOCK_DELTA, BLOCK_DELTA_ELEMENTS // block_d)
-    arguments = {"dy": grad, "y": out, "delta_ptr": delta, "N": num_heads, "L": length}
+    unit = stride_unit(grad, out)
+    arguments = {"delta_ptr": delta, "N": num_heads, "L": length}
+    for name, x in (("dy", grad), ("y", out)):
+        arguments |= {name: x} | stride_arguments(name, x, unit)
     return Launch(
         kernel=delta_kernel,
         grid=(cdiv(length, block_l) * num_heads * batch,),
-        arguments=arguments | strides("dy", grad, "blnd") | strides("y", out, "blnd"),
-        constants={"D": head_dim, "BLOCK_L": block_l, "BLOCK_D": block_d},
+        arguments=arguments,
+        constants={"UNIT": unit, "D": head_dim, "BLOCK_L": block_l, "BLOCK_D": block_d},
     )
 
 

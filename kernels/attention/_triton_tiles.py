@@ -24,7 +24,8 @@ LOG2_E = math.log2(math.e)
 @triton.jit
 def load_tile(
     x, pid_b, pid_n, start, length, stride_b, stride_l, stride_n, stride_d,
-    DESCRIPTORS: tl.constexpr, D: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_D: tl.constexpr,
+    UNIT: tl.constexpr, DESCRIPTORS: tl.constexpr,
+    D: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """Tokens start, start + 1, ... of a head, [BLOCK_L, BLOCK_D]; zero from ``length`` and D on."""
     if DESCRIPTORS:
@@ -34,12 +35,13 @@ def load_tile(
         # Offsets inside a block fit 32 bits (see launch.why_not); its start is a pointer.
         offs_l = tl.arange(0, BLOCK_L)
         offs_d = tl.arange(0, BLOCK_D)
+        # Strides come in units, so that the compiler sees what they are multiples of.
         first = pid_b.to(tl.int64) * stride_b + pid_n.to(tl.int64) * stride_n
-        at = offs_l[:, None] * stride_l + offs_d[None, :] * stride_d
+        first = (first + (tl.zeros([], dtype=tl.int64) + start) * stride_l) * UNIT
+        at = offs_l[:, None] * (stride_l * UNIT) + offs_d[None, :] * stride_d
         mask = (offs_l < length - start)[:, None]
         if D != BLOCK_D:
             mask = mask & (offs_d < D)[None, :]
-        first += (tl.zeros([], dtype=tl.int64) + start) * stride_l
         b_x = tl.load(x + first + at, mask=mask, other=0.0)
     return b_x
 
@@ -95,7 +97,13 @@ def problem(kernel: Kernel, *tensors: torch.Tensor) -> Problem:
 def read(config: Config, name: str, x: torch.Tensor, rows: int) -> dict:
     """Arguments for an input [B, L, N, D] that is read ``rows`` tokens at a time."""
     tile = _descriptor(x, rows, config.block_d) if config.descriptors else x
-    return {name: tile} | strides(name, x, "blnd")
+    return {name: tile} | stride_arguments(name, x, config.stride_unit)
+
+
+def stride_arguments(name: str, x: torch.Tensor, unit: int) -> dict:
+    """The strides of ``x`` [B, L, N, D], those of tokens, heads and items in units."""
+    steps = strides(name, x, "blnd")
+    return {k: step if k.endswith("_d") else step // unit for k, step in steps.items()}
 
 
 def plan(
@@ -111,6 +119,7 @@ def plan(
         grid=(tiles_per_frame * frames.count * num_heads * batch,),
         arguments=arguments,
         constants={
+            "UNIT": config.stride_unit,
             "DESCRIPTORS": config.descriptors,
             "D": head_dim,
             "BLOCK_D": config.block_d,

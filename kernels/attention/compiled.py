@@ -30,8 +30,9 @@ def launches(capability: int) -> Iterator[Compiled]:
             launch = plan(kernel, head_dim, capability, describable=True)
             yield Compiled(name=f"{kernel}.{head_dim}", launch=launch, promises=hopper)
         # A head of 72 is padded to 128, here with masks instead of a descriptor's zeros.
-        launch = plan(kernel, 72, capability, describable=False)
-        yield Compiled(name=f"{kernel}.72.pointers", launch=launch)
+        launch = plan(kernel, 72, capability, describable=capability < 90)
+        whole = ("cp.async.cg.shared.global",) if capability < 90 else ()
+        yield Compiled(name=f"{kernel}.72.pointers", launch=launch, promises=whole)
         launch = plan(kernel, 128, capability, describable=True, dtype=torch.float32)
         yield Compiled(name=f"{kernel}.128.fp32", launch=launch)
     q, delta = _head(NUM_TOKENS, 128, NUM_HEADS, torch.bfloat16)

@@ -68,6 +68,7 @@ class Problem:
 class Config:
     """One program: ``block_q`` queries against ``block_k`` keys at a time.
 
+    ``stride_unit``: elements that the strides are counted in, all but that of channels.
     ``peel``: the last block of keys, the only one that needs a mask, has code of its own; else all
     are masked, which takes fewer registers. ``hoist``: what does not change in the loop is computed
     before it; of wide heads, the operands' addresses alone would fill half of the registers.
@@ -76,6 +77,7 @@ class Config:
     """
 
     descriptors: bool
+    stride_unit: int
     block_d: int
     block_q: int
     block_k: int
@@ -106,8 +108,8 @@ class _Tile(NamedTuple):
     tall: bool = True
 
 
-# By the widest head (padded) that a tile is for: the largest that spill no registers and fit shared
-# memory. Seen with Triton 3.9 (see compiled.py); nothing here has been timed.
+# By the widest head that a tile is for: the largest that spill no registers and fit shared memory.
+# Compiled with Triton 3.6 and 3.9 (see compiled.py); nothing here has been timed.
 _Tiles = dict[Kernel, dict[int, _Tile]]
 
 # Data-centre devices from sm_90 on: operands by bulk copies, read by the matrix units themselves.
@@ -128,9 +130,12 @@ _BY_DESCRIPTORS: _Tiles = {
         512: _Tile(64, 32, 8, 1, hoist=False, tall=False),
     },
 }
-# Loads by pointers hold addresses in registers, and a peeled block would come through them.
-_BY_POINTERS_80: _Tiles = {
+# Loads by pointers hold addresses in registers, and a peeled block would come through them. A head
+# of 65 to 127 channels also holds its masks.
+_BY_POINTERS: _Tiles = {
     "forward": {
+        64: _Tile(64, 64, 4, 2, peel=False),
+        127: _Tile(64, 64, 8, 2, peel=False),
         128: _Tile(64, 64, 4, 2, peel=False),
         256: _Tile(64, 32, 8, 2, peel=False),
         512: _Tile(64, 16, 8, 2, peel=False),
@@ -146,11 +151,29 @@ _BY_POINTERS_80: _Tiles = {
         512: _Tile(16, 32, 8, 2, tall=False),
     },
 }
-# The others have 99 KB of shared memory, or descriptors for all but odd layouts.
-_BY_POINTERS: _Tiles = {
-    "forward": _BY_POINTERS_80["forward"],
+# Devices with 99 KB of shared memory for a block.
+_BY_POINTERS_SMALL: _Tiles = {
+    "forward": _BY_POINTERS["forward"],
     "query_gradient": {
         128: _Tile(64, 64, 8, 2, peel=False),
+        512: _Tile(32, 16, 8, 2, peel=False),
+    },
+    "key_gradient": {
+        128: _Tile(64, 64, 8, 2),
+        256: _Tile(16, 64, 8, 2),
+        512: _Tile(16, 16, 8, 2, tall=False),
+    },
+}
+# Devices that have descriptors, for layouts that these cannot hold.
+_BY_ODD_POINTERS: _Tiles = {
+    "forward": {
+        127: _Tile(64, 32, 4, 2, peel=False),
+        128: _Tile(64, 64, 4, 2, peel=False),
+        256: _Tile(64, 32, 8, 2, peel=False),
+        512: _Tile(64, 16, 8, 2, peel=False),
+    },
+    "query_gradient": {
+        128: _Tile(64, 64, 8, 2, peel=False, hoist=False),
         512: _Tile(32, 16, 8, 2, peel=False),
     },
     "key_gradient": {
@@ -175,15 +198,31 @@ _IN_FP32: _Tiles = {
 }
 
 
+def stride_unit(*tensors: Tensor) -> int:
+    """Elements that the strides between heads are whole multiples of: 16 bytes, or one."""
+    return _unit(tensors[0].element_size() == 2, all(map(describable, tensors)))
+
+
+def _unit(half_precision: bool, aligned: bool) -> int:
+    return (8 if half_precision else 4) if aligned else 1
+
+
 def pick(problem: Problem, capability: int) -> Config:
     """Choose the launch on a device of this compute capability (times ten)."""
-    descriptors = problem.half_precision and problem.describable and 90 <= capability < 120
+    descriptors = problem.describable and problem.half_precision and 90 <= capability < 120
     if not problem.half_precision:
         tiles = _IN_FP32
     elif descriptors:
         tiles = _BY_DESCRIPTORS
+    elif 90 <= capability < 120:
+        tiles = _BY_ODD_POINTERS
     else:
-        tiles = _BY_POINTERS_80 if capability in (80, 87) else _BY_POINTERS
-    block_d = max(16, next_power_of_two(problem.head_dim))
-    tile = next(tile for width, tile in tiles[problem.kernel].items() if block_d <= width)
-    return Config(descriptors=descriptors, block_d=block_d, **tile._asdict())
+        tiles = _BY_POINTERS if capability in (80, 87) else _BY_POINTERS_SMALL
+    by_width = tiles[problem.kernel]
+    tile = next(tile for width, tile in by_width.items() if problem.head_dim <= width)
+    return Config(
+        descriptors=descriptors,
+        stride_unit=_unit(problem.half_precision, problem.describable),
+        block_d=max(16, next_power_of_two(problem.head_dim)),
+        **tile._asdict(),
+    )

@@ -58,8 +58,8 @@ def plan(
         return of_input.plan_fold(x, ring, geometry)
     if of == "bias":
         return of_weight.plan_bias_gradient(dy, num_sms)[0]
-    config = pick_weight(problem, capability, num_sms)
-    partial = of_weight.new_partial(x, dy, geometry, config)
+    weight_config = pick_weight(problem, capability, num_sms)
+    partial = of_weight.new_partial(x, dy, geometry, weight_config)
     if of == "weight":
-        return of_weight.plan_weight_gradient(x, dy, partial, geometry, config)
+        return of_weight.plan_weight_gradient(x, dy, partial, geometry, weight_config)
     return of_weight.plan_sum_splits(partial, meta(out_channels, channels, 27, dtype=dtype))

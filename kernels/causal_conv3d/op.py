@@ -198,7 +198,7 @@ FORWARD = Op(
     reference=moments.gathered_after(reference.forward, 5),
     fake=_fake,
     backends=[
-        moments.row_gathering_after(triton_backend(__package__, "forward", launch.why_not), 5),
+        triton_backend(__package__, "forward", launch.why_not),
         Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         moments.row_gathering_after(
             Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED), 5

@@ -18,10 +18,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..causal_conv3d._triton import convolve_plane, convolve_plane_and_sum
+from ..causal_conv3d._triton import convolve_plane, convolve_plane_and_sum, moments_of
 from ..contract import layout_of
 from ..group_norm_silu._triton import activate, statistics
-from ..group_norm_silu._triton_statistics import merge_partials
 from ..moments import fake_moments, group_moments
 
 # Of activated video at a time. The untiled decode of 129 frames of 768 x 768 would else hold 20 GB
@@ -57,7 +56,10 @@ def forward(
             partials.append(convolve_plane_and_sum(plane, weight, bias, added, **into)[1])
         else:
             convolve_plane(plane, weight, bias, added, **into)
-    gathered = _moments(partials, y) if gather else fake_moments(x, x, False)
+    if gather:
+        gathered = moments_of(y, _joined(partials, x.shape[0]))
+    else:
+        gathered = fake_moments(x, x, False)
     return y.permute(0, 4, 1, 2, 3).contiguous(memory_format=layout_of(x)), gathered
 
 
@@ -74,16 +76,13 @@ def _runs(x: Tensor, border: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
             yield slice(item, item + 1), slice(first, min(first + step, num_frames))
 
 
-def _moments(partials: list[Tensor], y: Tensor) -> Tensor:
-    """Mean and variance of the channels of y [B, T, H, W, O] from sums in the order of `_runs`."""
-    batch, *size, channels = y.shape
-    count = size[0] * size[1] * size[2]
-    if partials[0].shape[1] == batch:
-        sums = torch.cat(partials, dim=2)
-    else:
-        runs = len(partials) // batch
-        items = [torch.cat(partials[i : i + runs], 2) for i in range(0, len(partials), runs)]
-        sums = torch.cat(items, dim=1)
-    # Every channel as a group of its own.
-    mean, rstd = merge_partials(sums, channels, count, 0.0)
-    return torch.stack([mean, rstd.square().reciprocal()], dim=1)
+def _joined(partials: list[Tensor | None], batch: int) -> Tensor | None:
+    """The sums of all runs, in the order of `_runs`, as those of one pass."""
+    found = [partial for partial in partials if partial is not None]
+    if not found:
+        return None
+    if found[0].shape[1] == batch:
+        return torch.cat(found, dim=2)
+    runs = len(found) // batch
+    items = [torch.cat(found[i : i + runs], dim=2) for i in range(0, len(found), runs)]
+    return torch.cat(items, dim=1)

@@ -20,7 +20,8 @@ SIZE = (33, 64, 64)  # a tile of 256 pixels of a 129-frame video, before the sec
 
 def launches(capability: int) -> Iterator[Compiled]:
     """The VAE's upsamplers in bf16, of both scales; in fp32; and what prepares their products."""
-    hopper = ("wgmma.mma_async", "cp.async.bulk.tensor") if capability == 90 else ()
+    matrix = ("wgmma.mma_async",) if capability == 90 else ()
+    hopper = (*matrix, "cp.async.bulk.tensor") if capability == 90 else ()
     for channels, scale in ((512, (2, 2, 2)), (256, (2, 2, 2)), (512, (1, 2, 2))):
         launch = plan(channels, capability, scale)
         name = f"product.{channels}.{'x'.join(map(str, scale))}"
@@ -30,10 +31,9 @@ def launches(capability: int) -> Iterator[Compiled]:
     launch = plan(256, capability, step="difference")
     yield Compiled(name="difference.256", launch=launch, promises=("ld.global.v4",))
     yield Compiled(name="pack.256", launch=plan(256, capability, step="pack"))
-    hopper = hopper[:1]
     for of in ("input", "weight"):
         launch = plan_backward(of, 256, capability)
-        yield Compiled(name=f"backward.{of}.256", launch=launch, promises=hopper)
+        yield Compiled(name=f"backward.{of}.256", launch=launch, promises=matrix)
 
 
 def plan(
