@@ -12,7 +12,7 @@ inline constexpr int kThreads = 256;
 inline constexpr int kWarps = kThreads / kWarp;
 // Values a thread keeps in registers between the two passes over a chunk.
 inline constexpr int kHeld = 32;
-inline constexpr int kMaxGroups = 256;
+inline constexpr int kMaxGroups = 512;
 
 // Mean, and sum of squared deviations from it.
 struct alignas(8) Moments {

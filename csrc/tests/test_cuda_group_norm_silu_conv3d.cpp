@@ -196,7 +196,7 @@ int main() {
   run_case(down, true, late_copies);
   run_case(across, true, late_products);
   run_case(pieces, true, both_late);
-  run_case({1, 2, 9, 3, 128, 128, true, true, 1}, false, late_copies);
+  run_case({1, 3, 9, 3, 128, 128, true, true, 1}, false, late_copies);
   run_case(pieces, false, late_products);
   std::printf("%s\n", osf::testing::failures == 0 ? "all passed" : "failed");
   return osf::testing::failures == 0 ? 0 : 1;

@@ -11,7 +11,9 @@ from . import _native
 
 # As in csrc/cuda/group_norm_silu.cu: a channels-last row is the work of one block at most.
 _THREADS = 256
-_MAX_GROUPS = 256
+MAX_GROUPS = 512
+# Added to variances that come as 1/std, and taken off again: a channel may be constant.
+_LEAST_VARIANCE = 1e-12
 
 
 def why_not(
@@ -33,8 +35,8 @@ def why_not_channels_last(x: Tensor, num_groups: int) -> str | None:
     most = _THREADS * (width if channels % width == 0 and x.data_ptr() % 16 == 0 else 1)
     if channels > most:
         return f"a channels-last x may have {most} channels here, not {channels}"
-    if num_groups > _MAX_GROUPS:
-        return f"a channels-last x may have {_MAX_GROUPS} groups, not {num_groups}"
+    if num_groups > MAX_GROUPS:
+        return f"a channels-last x may have {MAX_GROUPS} groups, not {num_groups}"
     return None
 
 
@@ -95,6 +97,22 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, eps: float)
         stream = torch.cuda.current_stream().cuda_stream
         _C.group_norm_affine_cuda(workspace.data_ptr(), stream, out.data_ptr(), *arguments)
     return out
+
+
+def channel_moments(x: Tensor) -> Tensor:
+    """Return fp32 [B, 2, C]: mean and variance of every channel of a channels-last x."""
+    from opensora_fast import _C
+
+    channels = x.shape[1]
+    one = torch.ones(channels, dtype=torch.float32, device=x.device)
+    call = _native.prepare(x, one, one, channels, x.new_empty(0))
+    arguments = call.arguments(channels, _LEAST_VARIANCE, False)
+    with torch.cuda.device(x.device):
+        workspace = _workspace(x, arguments)
+        stream = torch.cuda.current_stream().cuda_stream
+        _C.group_norm_silu_cuda(workspace.data_ptr(), stream, *arguments)
+    variance = call.rstd.square().reciprocal() - _LEAST_VARIANCE
+    return torch.stack([call.mean, variance.clamp_min_(0)], dim=1)
 
 
 def _workspace(x: Tensor, arguments: _native.Arguments) -> Tensor:

@@ -1,8 +1,9 @@
 """group_norm_silu_conv3d in CUDA C++: csrc/cuda/group_norm_silu_conv3d.h states its accuracy.
 
-The normalised video never exists: one pass over x gathers the statistics, the convolution
-activates what it reads. The kernels work on channels-last videos; any other layout is converted
-here, on both sides.
+The normalised video never exists: one pass over x gathers the statistics, unless its moments are
+given, and the convolution activates what it reads. The moments of y, where they are wanted, are a
+pass over it. The kernels work on channels-last videos; any other layout is converted here, on both
+sides.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor
 from ..common.availability import capability
 from ..contract import layout_of
 from ..group_norm_silu import _cuda as norm
+from ..moments import fake_moments, group_moments
 
 TILE = 128  # channels, as kConv3dTileChannels
 _HALF = 64  # input channels that the matrix units read at a time
@@ -30,6 +32,8 @@ def why_not(
     weight: Tensor,
     bias: Tensor | None,
     residual: Tensor | None,
+    moments: Tensor | None,
+    gather: bool,
 ) -> str | None:
     """Say why the kernel cannot serve this call, or return None."""
     given = {"x": x, "weight": weight, "bias": bias, "residual": residual}
@@ -45,6 +49,8 @@ def why_not(
         return f"frames of {x.shape[3]} x {x.shape[4]} pixels are not smaller than {_MAX_PIXELS}"
     reason = norm.why_not(x, norm_weight, norm_bias, num_groups, eps, True)
     reason = reason or norm.why_not_channels_last(x, num_groups)
+    if reason is None and gather and outputs > norm.MAX_GROUPS:
+        return f"moments of {outputs} channels are wanted, at most {norm.MAX_GROUPS} are served"
     if reason is None and capability(x.device) not in _CAPABILITIES:
         return f"needs compute capability 8.0 or 9.0, this device has {capability(x.device) / 10}"
     return reason
@@ -59,13 +65,18 @@ def forward(
     weight: Tensor,
     bias: Tensor | None,
     residual: Tensor | None,
-) -> Tensor:
-    """Return the convolution of the activated x, plus the residual."""
+    moments: Tensor | None,
+    gather: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return the convolution of the activated x, plus the residual, and its channels' moments."""
     from opensora_fast import _C
 
     layout = layout_of(x)
     x = _dense(x)
-    affine = norm.affine(x, norm_weight, norm_bias, num_groups, eps)
+    if moments is None:
+        affine = norm.affine(x, norm_weight, norm_bias, num_groups, eps)
+    else:
+        affine = affine_of(moments, norm_weight, norm_bias, num_groups, eps)
     packed = pack(weight)
     added = None if residual is None else _dense(residual)
     shift = None if bias is None else bias.to(torch.float32).contiguous()
@@ -90,7 +101,21 @@ def forward(
             outputs=weight.shape[0],
             size=(frames, height, width),
         )
-    return y.contiguous(memory_format=layout)
+    gathered = norm.channel_moments(y) if gather else fake_moments(x, y, False)
+    return y.contiguous(memory_format=layout), gathered
+
+
+def affine_of(
+    moments: Tensor, norm_weight: Tensor, norm_bias: Tensor, num_groups: int, eps: float
+) -> Tensor:
+    """Return fp32 [2, B, C]: what `norm.affine` does, from moments of the channels."""
+    channels = moments.shape[2]
+    mean, variance = (
+        part.repeat_interleave(channels // num_groups, dim=1)
+        for part in group_moments(moments, num_groups)
+    )
+    scale = torch.rsqrt(variance + eps) * norm_weight.float()
+    return torch.stack([scale, norm_bias.float() - mean * scale])
 
 
 def pack(weight: Tensor) -> Tensor:

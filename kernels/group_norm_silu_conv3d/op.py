@@ -212,7 +212,7 @@ FORWARD = Op(
     reference=of_channels.gathered_after(reference.forward, 8),
     fake=_fake,
     backends=[
-        of_channels.row_gathering_after(Backend("cuda", "cuda", _cuda.forward, _cuda.why_not), 8),
+        Backend("cuda", "cuda", _cuda.forward, _cuda.why_not),
         triton_backend(__package__, "forward", launch.why_not),
         Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         of_channels.row_gathering_after(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from opensora_fast.kernels import native
+from opensora_fast.kernels import moments, native
 from opensora_fast.kernels.group_norm_silu import _cuda, reference
 
 
@@ -31,7 +31,7 @@ def test_rows_wider_than_a_block_are_refused() -> None:
     assert reason(channels_last(255)) is None  # no multiple of four: one value a thread
     assert "1024 channels" in str(reason(channels_last(1028)))
     assert "256 channels" in str(reason(channels_last(257)))
-    assert "256 groups" in str(reason(channels_last(1024), num_groups=512))
+    assert "512 groups" in str(reason(channels_last(1024), num_groups=1024))
     assert reason(torch.empty(1, 4096, 2, 2, 2), num_groups=512) is None  # contiguous: no bound
 
 
@@ -125,3 +125,6 @@ def test_writes_the_border_and_the_affine_form(shape: tuple[int, ...], dtype: to
     group = torch.arange(shape[1], device="cuda") // (shape[1] // 2)
     torch.testing.assert_close(scale, rstd[:, group] * weight)
     torch.testing.assert_close(shift, bias - mean[:, group] * rstd[:, group] * weight)
+    torch.testing.assert_close(
+        _cuda.channel_moments(x), moments.channel_moments(x), rtol=1e-5, atol=1e-6
+    )

@@ -14,6 +14,7 @@ import torch
 from opensora_fast.kernels import native
 from opensora_fast.kernels.contract import layout_of
 from opensora_fast.kernels.group_norm_silu_conv3d import _cuda, op, reference
+from opensora_fast.kernels.moments import channel_moments
 
 BF16 = torch.bfloat16
 
@@ -34,11 +35,11 @@ def arguments(
     x = torch.empty(1, channels, *size, dtype=dtype, device="meta")
     scale = torch.empty(channels, device="meta")
     weight = torch.empty(outputs, channels, kernel, kernel, kernel, dtype=dtype, device="meta")
-    return x, scale, scale, 32, 1e-6, weight, None, None
+    return x, scale, scale, 32, 1e-6, weight, None, None, None, True
 
 
 def with_weight(weight: torch.Tensor) -> tuple[Any, ...]:
-    return (*arguments()[:5], weight, None, None)
+    return (*arguments()[:5], weight, None, None, None, True)
 
 
 @pytest.mark.usefixtures("with_cuda_kernels")
@@ -53,6 +54,7 @@ def test_what_is_refused_and_why() -> None:
         (arguments(channels=4096), "2048 channels"),
         (arguments(size=(1, 2**16, 2**15)), "frames of 65536 x 32768 pixels"),
         (arguments(size=(0, 2, 2)), "empty"),
+        (arguments(outputs=1024), "moments of 1024 channels are wanted, at most 512"),
         (with_weight(torch.empty(128, 128, 3, 3, 3, device="meta")), "weight is torch.float32"),
     ):
         assert reason in str(_cuda.why_not(*refused))
@@ -81,6 +83,15 @@ def test_weights_are_packed_as_the_header_states() -> None:
         assert packed[place] == weight[(o, c, *tap)]
 
 
+def test_moments_give_the_same_affine_form_as_the_video() -> None:
+    torch.manual_seed(4)
+    x, (weight, bias) = torch.randn(2, 128, 2, 3, 5) + 3, torch.randn(2, 128)
+    scale, shift = _cuda.affine_of(channel_moments(x), weight, bias, 32, 1e-6)
+    affine = x * scale[..., None, None, None] + shift[..., None, None, None]
+    want = torch.nn.functional.group_norm(x, 32, weight, bias, 1e-6)
+    torch.testing.assert_close(affine, want, rtol=1e-5, atol=2e-5)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("layout", [torch.channels_last_3d, torch.contiguous_format], ids=str)
 @pytest.mark.parametrize(
@@ -104,15 +115,17 @@ def test_equals_the_definition(
     weight = torch.randn(outputs, shape[1], 3, 3, 3, device="cuda") * (27 * shape[1]) ** -0.5
     bias = torch.randn(outputs, device="cuda").to(BF16)
     residual = torch.randn(shape[0], outputs, *shape[2:], device="cuda").to(BF16)
-    call = (x, scale, shift, 32, 1e-6, weight.to(BF16), bias, residual)
+    call = (x, scale, shift, 32, 1e-6, weight.to(BF16), bias, residual, None, True)
     if (why := op.FORWARD.backends[0].reason("cuda", call)) is not None:
         pytest.skip(why)
-    for given in (call, (*call[:6], None, None)):
-        got = _cuda.forward(*given)
+    for given in (call, (*call[:6], None, None, channel_moments(x), False)):
+        got, gathered = _cuda.forward(*given)
         assert got.is_contiguous(memory_format=layout_of(x))
         wide = (a.double() if isinstance(a, torch.Tensor) else a for a in given)
-        want = reference.forward(*wide)
+        want = reference.forward(*list(wide)[:8])
         # Inputs activated and rounded to bf16, as by every library: their errors add up at random.
         torch.testing.assert_close(got.double(), want, rtol=2**-8, atol=0.03)
         assert (got.double() - want).square().mean().sqrt() < 4e-3
-        assert torch.equal(got, _cuda.forward(*given))
+        assert torch.equal(got, _cuda.forward(*given)[0])
+        if given[-1]:
+            torch.testing.assert_close(gathered, channel_moments(got), rtol=1e-4, atol=1e-5)
