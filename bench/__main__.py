@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.console import Console
 from opensora_fast.mistakes import INTERRUPTED, USAGE_ERROR, users_mistake
 
 from . import arguments as timing_arguments
-from . import ceilings, compile_table, conformance, gpu, tiny_suite, tune, whole
+from . import ceilings, compile_table, conformance, gpu, quality, tiny_suite, tune, whole
 from .compare import compare
 from .peers import PEERS, version_of, why_missing
 from .records import read
@@ -23,7 +24,7 @@ from .session import LOSS, SUCCESS, run_suite
 from .show import print_changes
 from .suites import SUITES as TIMINGS
 from .suites import Selection, cases_of_suite
-from .tables import check_json_path, print_results, write_json
+from .tables import Results, check_json_path, print_results, write_json
 
 _FILE_WIDTH = 160
 _EPILOG = "How we measure, and what the columns and files mean: docs/measuring.md."
@@ -64,18 +65,22 @@ def _table_console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
 
 
-def _add_tiny(parser: argparse.ArgumentParser) -> None:
-    tiny_suite.add_arguments(parser)
-    parser.add_argument("--json", metavar="FILE", help="also write the results to FILE.json")
+def _judging(suite: ModuleType, help: str) -> Verb:
+    """A suite of qualities: `suite.add_arguments`, `suite.run`, `suite.failures`."""
 
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        suite.add_arguments(parser)
+        parser.add_argument("--json", metavar="FILE", help="also write the results to FILE.json")
 
-def _run_tiny(arguments: argparse.Namespace, console: Console) -> int:
-    path = check_json_path(arguments.json) if arguments.json is not None else None
-    results = tiny_suite.run(arguments, console)
-    print_results(results, Console())
-    if path is not None:
-        write_json(arguments.suite, results, path)
-    return SUCCESS
+    def run(arguments: argparse.Namespace, console: Console) -> int:
+        path = check_json_path(arguments.json) if arguments.json is not None else None
+        results: Results = suite.run(arguments, console)
+        print_results(results, Console())
+        if path is not None:
+            write_json(arguments.suite, results, path)
+        return LOSS if suite.failures(results.rows) else SUCCESS
+
+    return Verb(help=help, add_arguments=add_arguments, run=run)
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
@@ -130,10 +135,8 @@ def _run_compare(arguments: argparse.Namespace, console: Console) -> int:
 
 VERBS = {
     **{name: _timing(name) for name in TIMINGS},
-    "tiny-quality": Verb(
-        help="share of the shapes language's held-out sentences that a model's videos show",
-        add_arguments=_add_tiny,
-        run=_run_tiny,
+    "tiny-quality": _judging(
+        tiny_suite, "share of the shapes language's held-out sentences that a model's videos show"
     ),
     "ceilings": Verb(
         help="rates of matrix products, copies and caches: what percentages refer to",
@@ -165,6 +168,7 @@ VERBS = {
         add_arguments=gpu.add_arguments,
         run=gpu.run,
     ),
+    "quality": _judging(quality, "what a lossy tier, or tiling, changes in a video"),
     "list": Verb(help="suites and peers, or the cases of a suite", add_arguments=_add_list,
                  run=_run_list),
     "compare": Verb(help="compare two files of results", add_arguments=_add_compare,

@@ -101,7 +101,7 @@ def wide_name(dtype: str) -> str:
 
 
 def widened(value: Any, dtype: str) -> Any:
-    """A floating tensor in the oracle's dtype; everything else as it is."""
-    if isinstance(value, Tensor) and value.is_floating_point():
+    """A floating tensor in the oracle's dtype; everything else, 8-bit floats too, as it is."""
+    if isinstance(value, Tensor) and value.is_floating_point() and value.element_size() > 1:
         return value.to(torch.float64 if dtype == "fp32" else torch.float32)
     return value

@@ -27,6 +27,7 @@ from . import processes
 from .arguments import device_of, positive, results_path, seconds
 from .case import DTYPES
 from .circumstances import circumstances, state_of
+from .far import NotSeparableError, check_far_end
 from .kernels import BACKWARD
 from .records import FAILED, OK, SKIP, Row, Run, Writer
 from .worker import set_up
@@ -34,7 +35,7 @@ from .worker import set_up
 SUITE = "conformance"
 SUCCESS, LOSS = 0, 1
 # What the definition in fp64 can do in a second or two, and hold.
-_LARGE_FLOPS, _LARGE_BYTES, _LARGE_SCORES = 2e12, 1e9, 2.5e8
+_LARGE_FLOPS, _LARGE_BYTES, _LARGE_SCORES = 2e12, 5e8, 2.5e8
 _NUM_LARGE = 2
 
 
@@ -47,6 +48,7 @@ class Task:
     device: str
     dtypes: tuple[str, ...]
     large: bool
+    huge: bool = False
 
 
 @dataclass(kw_only=True, slots=True)
@@ -72,6 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--large", action="store_true", help="also the largest bench cases that fp64 can judge"
+    )
+    parser.add_argument(
+        "--huge",
+        action="store_true",
+        help="only tensors of more than 2^31 elements, one after the other: is the far end right?",
     )
     parser.add_argument(
         "--jobs",
@@ -102,8 +109,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     device = device_of(arguments.device)
     path = results_path(arguments.json) if arguments.json is not None else None
     tasks = tasks_for(
-        device, arguments.ops, arguments.backend, arguments.dtype, large=arguments.large
-    )
+        device, arguments.ops, arguments.backend, arguments.dtype, large=arguments.large,
+        huge=arguments.huge,
+    )  # fmt: skip
     if not tasks:
         raise ValueError(f"no backend of these names can run on {device}")
     place = torch.device(device)
@@ -115,7 +123,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     writer.run(result)
     began = time.monotonic()
     try:
-        with ThreadPoolExecutor(min(arguments.jobs, len(tasks))) as pool:
+        # One of these fills a device.
+        jobs = 1 if arguments.huge else min(arguments.jobs, len(tasks))
+        with ThreadPoolExecutor(jobs) as pool:
             waiting = {
                 pool.submit(processes.run_apart, check_row, task, timeout_s=arguments.timeout): task
                 for task in tasks
@@ -141,6 +151,7 @@ def tasks_for(
     backends: Sequence[str] = (),
     dtypes: Sequence[str] = tuple(DTYPES),
     large: bool = False,
+    huge: bool = False,
 ) -> list[Task]:
     """Every row that a device might run, Triton's first: they take longest.
 
@@ -150,6 +161,7 @@ def tasks_for(
         backends: names of rows; default: all but the reference.
         dtypes: to check in.
         large: bench cases too.
+        huge: only the cases of more than 2^31 elements, of forward ops.
 
     Returns:
         One task a row.
@@ -163,11 +175,11 @@ def tasks_for(
     kind = torch.device(device).type
     found = []
     for name, op in sorted(OPS.items()):
-        if ops and name.removesuffix(BACKWARD) not in ops:
+        if (ops and name.removesuffix(BACKWARD) not in ops) or (huge and op.is_backward):
             continue
         rows = {row.name for row in op.backends if row.device_type in ("any", kind)}
         found += [
-            Task(op=name, backend=row, device=device, dtypes=tuple(dtypes), large=large)
+            Task(op=name, backend=row, device=device, dtypes=tuple(dtypes), large=large, huge=huge)
             for row in sorted(rows - {"reference"})
             if not backends or row in backends
         ]
@@ -190,13 +202,16 @@ def check_row(task: Task) -> dict[str, Checked]:
 def _check(task: Task, dtype: str) -> Checked:
     checked = Checked()
     began = time.perf_counter()
+    where: dict[str, Any] = {"device": task.device, "dtype": DTYPES[dtype]}
     for name, case, layout in _cases(task, dtype):
         try:
-            check_op(
-                task.op, case, backend=task.backend, device=task.device, dtype=DTYPES[dtype],
-                layout=layout,
-            )  # fmt: skip
+            if task.huge:
+                check_far_end(task.op, case, backend=task.backend, **where)
+            else:
+                check_op(task.op, case, backend=task.backend, layout=layout, **where)
             checked.passed.append(name)
+        except (NotSeparableError, torch.OutOfMemoryError) as error:
+            checked.declined[name] = processes.in_one_line(error)
         except BackendError as error:
             checked.declined[name] = verification.own_line(error, task.backend)
         except Exception as error:
@@ -210,6 +225,9 @@ def _check(task: Task, dtype: str) -> Checked:
 def _cases(task: Task, dtype: str) -> Iterator[tuple[str, Any, str]]:
     """Name, case, layout."""
     module = cases_of(task.op)
+    if task.huge:
+        yield module.HUGE.name, module.HUGE, LAYOUTS[0]
+        return
     for number, case in enumerate(module.CHECK):
         for layout in LAYOUTS if number == 0 else LAYOUTS[:1]:
             name = case.name if layout == LAYOUTS[0] else f"{case.name}.{layout}"
@@ -254,7 +272,7 @@ def _rows(task: Task, outcome: processes.Outcome, run_id: str) -> Iterator[Row]:
             direction="bwd" if task.op.endswith(BACKWARD) else "fwd",
             dtype=dtype,
             device=task.device,
-            scale="full" if task.large else "smoke",
+            scale="full" if task.large or task.huge else "smoke",
             contender=task.backend,
             status=status,
             reason=reason,
@@ -277,7 +295,7 @@ def _remember(task: Task, outcome: processes.Outcome) -> None:
     """Tell the registry about a row that it would have to check itself."""
     op, place = OPS[task.op], torch.device(task.device)
     row = next(row for row in op.backends if row.name == task.backend)
-    if place.type != "cuda" or row.verified is not None:
+    if place.type != "cuda" or row.verified is not None or task.huge:
         return
     findings = []
     for dtype in task.dtypes:

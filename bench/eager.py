@@ -125,6 +125,21 @@ def qk_norm_rope(
     return one(q, q_scale), one(k, k_scale)
 
 
+def rms_norm3d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, activation: str
+) -> Tensor:
+    """The norm in fp32, then its affine part in the dtype of the video: every step a pass."""
+    wide = x.float() if x.dtype != torch.float64 else x
+    normed = (wide / torch.sqrt(wide.square().mean(dim=1, keepdim=True) + eps)).to(x.dtype)
+    per_channel = (1, -1, 1, 1, 1)
+    y = normed * weight.view(per_channel)
+    if bias is not None:
+        y = y + bias.view(per_channel)
+    if activation == "none":
+        return y
+    return F.silu(y) if activation == "silu" else F.relu(y)
+
+
 EAGER: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
@@ -139,6 +154,7 @@ EAGER: dict[str, Callable[..., Any]] = {
         layer_norm_modulate,
         nearest_upsample3d,
         qk_norm_rope,
+        rms_norm3d,
         upsample_conv3d,
     )
 }

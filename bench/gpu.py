@@ -167,8 +167,8 @@ def steps(out: Path, capability: tuple[int, int]) -> list[Step]:
         ),
         _bench("ceilings", "rates of matrix products, copies and caches", out, 60, "ceilings"),
         _bench(
-            "conformance", "every backend against the definition, small and large", out, 200,
-            "conformance", "--large",
+            "conformance", "every backend against the definition, small and large", out, 240,
+            "conformance", "--large", "--timeout", "150",
         ),
         _sanitizer("sanitizer", "memcheck", no_checkout),
         _bench("decode-768", "decode 129x768x768", out, 90, "whole", "decode-768"),
@@ -189,6 +189,10 @@ def steps(out: Path, capability: tuple[int, int]) -> list[Step]:
                 "--ignore=tests/kernels/test_conformance.py",
             ),
             why_skip=no_checkout or _lacking("pytest", "hypothesis"),
+        ),
+        _bench(
+            "far", "the far end of tensors of more than 2^31 elements", out, 120, "conformance",
+            "--huge", "--dtype", "bf16", "--backend", "cuda", "triton", "--timeout", "60",
         ),
         _sanitizer("races", "racecheck", no_checkout),
     ]  # fmt: skip

@@ -18,7 +18,7 @@ from opensora_fast.sampling_config import SamplingConfig
 from .draw import drawn_weights, filled, shapes_of
 
 RELEASED_STEPS = 50
-_PROMPT = "a small boat on a calm lake, mist rises slowly while the sun comes over the hills"
+_PROMPT = "a small boat on a calm lake, mist rises slowly"
 _SEED = 11
 # google/t5-v1_1-xxl and the text tower of openai/clip-vit-large-patch14, as published.
 _T5_XXL: dict[str, Any] = {
@@ -88,18 +88,30 @@ def measure_pipeline(
 
 def released_pipeline(device: torch.device, dtype: torch.dtype) -> VideoPipeline:
     """All parts in the released configuration, with random weights and a tokenizer of bytes."""
+    t5, clip = released_text_encoders(device, dtype)
+    return VideoPipeline(
+        vae=_ours(HunyuanVAE, HunyuanVAEConfig(), device, dtype),
+        transformer=_ours(MMDiT, MMDiTConfig(), device, dtype),
+        t5=t5,
+        clip=clip,
+        defaults=SamplingConfig(),
+        device=device,
+        dtype=dtype,
+    )
+
+
+def released_text_encoders(
+    device: torch.device, dtype: torch.dtype
+) -> tuple[T5Encoder, CLIPEncoder]:
+    """T5 v1.1 XXL and the large CLIP with random weights."""
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
     t5 = _random(T5EncoderModel, T5Config(**_T5_XXL), device, dtype)
     clip = _random(CLIPTextModel, CLIPTextConfig(**_CLIP_LARGE), device, dtype)
-    return VideoPipeline(
-        vae=_ours(HunyuanVAE, HunyuanVAEConfig(), device, dtype),
-        transformer=_ours(MMDiT, MMDiTConfig(), device, dtype),
-        t5=T5Encoder(t5, build_byte_tokenizer(), T5Encoder.default_max_length),
-        clip=CLIPEncoder(clip, build_byte_tokenizer(), CLIPEncoder.default_max_length),
-        defaults=SamplingConfig(),
-        device=device,
-        dtype=dtype,
+    tokenizer = build_byte_tokenizer()
+    return (
+        T5Encoder(t5, tokenizer, T5Encoder.default_max_length),
+        CLIPEncoder(clip, tokenizer, CLIPEncoder.default_max_length),
     )
 
 

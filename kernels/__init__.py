@@ -15,8 +15,11 @@ from .gelu import gelu
 from .group_norm_silu import group_norm_silu
 from .group_norm_silu_conv3d import group_norm_silu_conv3d
 from .layer_norm_modulate import layer_norm_modulate
+from .layer_norm_modulate_quantized import layer_norm_modulate_quantized
 from .nearest_upsample3d import nearest_upsample3d
 from .qk_norm_rope import qk_norm_rope
+from .quantize_rows import quantize_rows
+from .quantized_linear import quantized_linear
 from .rms_norm3d import rms_norm3d
 from .upsample_conv3d import upsample_conv3d
 
@@ -30,8 +33,11 @@ __all__ = [
     "group_norm_silu",
     "group_norm_silu_conv3d",
     "layer_norm_modulate",
+    "layer_norm_modulate_quantized",
     "nearest_upsample3d",
     "qk_norm_rope",
+    "quantize_rows",
+    "quantized_linear",
     "rms_norm3d",
     "upsample_conv3d",
 ]

@@ -21,7 +21,18 @@ import torch
 from torch import Tensor
 
 NAMESPACE: Final = "opensora_fast"
-BACKEND_NAMES: Final = ("auto", "reference", "torch", "cpu", "triton", "cuda")
+# The last three are other projects' kernels of attention, where they are installed.
+BACKEND_NAMES: Final = (
+    "auto",
+    "reference",
+    "torch",
+    "cpu",
+    "triton",
+    "cuda",
+    "flash2",
+    "flash3",
+    "sage",
+)
 ENVIRONMENT_VARIABLE: Final = "OPENSORA_FAST_BACKEND"
 # Device types where `auto` takes a row that has not run on real hardware only after its conformance
 # cases have passed: see verification.py.

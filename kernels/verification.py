@@ -9,6 +9,7 @@ fails is skipped, and says so once. A forced backend is not checked: whoever for
 from __future__ import annotations
 
 import datetime
+import os
 import threading
 import time
 import warnings
@@ -32,6 +33,10 @@ NATIVE_ROWS: Final = ("cpu", "cuda")
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _LONGEST_REASON = 300
+_UNFINISHED = (
+    "its check was begun and did not end: the process hung, crashed or was killed; delete the file "
+    "of verified rows to have it checked again"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +53,7 @@ class Finding:
         seconds: that it took, compilation included.
         date: UTC.
         declined: the row can run none of the cases in this dtype, which is no fault.
+        begun_by: the process that is checking the row, while it does.
     """
 
     op: str
@@ -59,6 +65,7 @@ class Finding:
     seconds: float
     date: str
     declined: bool = False
+    begun_by: int | None = None
 
     @property
     def failed(self) -> bool:
@@ -204,6 +211,7 @@ def finding(
     cases: int,
     seconds: float,
     declined: bool = False,
+    begun_by: int | None = None,
 ) -> Finding:
     """A finding of now; see `Finding`."""
     return Finding(
@@ -216,6 +224,7 @@ def finding(
         seconds=round(seconds, 2),
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         declined=declined,
+        begun_by=begun_by,
     )
 
 
@@ -229,13 +238,8 @@ def remember(findings: Sequence[Finding], device: torch.device) -> Path:
     Returns:
         The file.
     """
-    path = cache.file_of(KIND, device)
-    new = {(f.op, f.backend, f.dtype): f for f in findings}
-    merged = _read(device) | new
-    _memory.of(device).update(new)
-    entries = [asdict(merged[key]) for key in sorted(merged)]
-    cache.write(path, {"schema": SCHEMA, **cache.identity(device), "findings": entries})
-    return path
+    _memory.of(device).update({(f.op, f.backend, f.dtype): f for f in findings})
+    return _write(findings, device)
 
 
 def _check_now(op: Op, row: Backend, dtype: str, device: torch.device) -> Finding | None:
@@ -250,7 +254,14 @@ def _check_now(op: Op, row: Backend, dtype: str, device: torch.device) -> Findin
             f"there before is checked once, which takes a while, and remembered in {path}; "
             "`opensora-fast doctor --verify` does it for all",
         )
-        found = _in_a_clean_thread(lambda: verify(op, row, dtype, device))
+        # A kernel may hang, or take the process with it: then the next one knows which it was.
+        begun = finding(op, row, dtype, _UNFINISHED, 0, 0.0, begun_by=os.getpid())
+        _write([begun], device)
+        try:
+            found = _in_a_clean_thread(lambda: verify(op, row, dtype, device))
+        except BaseException:
+            _write([], device)
+            raise
         remember([found], device)
     finally:
         _memory.checking.release()
@@ -306,19 +317,41 @@ def _why_broken(device: torch.device) -> str | None:
 
 
 def _read(device: torch.device) -> dict[tuple[str, str, str], Finding]:
-    """Findings of the device's file that still hold."""
+    """Findings of the device's file that still hold; what is being checked now is none."""
     path = cache.file_of(KIND, device)
     content = cache.read(path, SCHEMA)
     found: dict[tuple[str, str, str], Finding] = {}
     for entry in content.get("findings", []) if content is not None else []:
         try:
             one = Finding(**entry)
-            if one.op in OPS and one.fingerprint == _fingerprint(one.op, one.backend):
+            holds = one.op in OPS and one.fingerprint == _fingerprint(one.op, one.backend)
+            if holds and not _is_alive(one.begun_by):
                 found[one.op, one.backend, one.dtype] = one
         except TypeError:
             warnings.warn(f"{path} is ignored: it holds no findings", stacklevel=2)
             return {}
     return found
+
+
+def _write(findings: Sequence[Finding], device: torch.device) -> Path:
+    """Add findings to the device's file."""
+    path = cache.file_of(KIND, device)
+    merged = _read(device) | {(f.op, f.backend, f.dtype): f for f in findings}
+    entries = [asdict(merged[key]) for key in sorted(merged)]
+    cache.write(path, {"schema": SCHEMA, **cache.identity(device), "findings": entries})
+    return path
+
+
+def _is_alive(process: int | None) -> bool:
+    if process is None:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _fingerprint(op: str, backend: str) -> str:

@@ -1,4 +1,4 @@
-"""How close two videos are: PSNR and SSIM on uint8 frames."""
+"""How close two videos are, and what tiles and jitter do to one: numbers on uint8 frames."""
 
 from __future__ import annotations
 
@@ -64,6 +64,69 @@ def ssim(a: Frames, b: Frames) -> float:
     if min(a.shape[1:3]) < _WINDOW:
         raise ValueError(f"ssim needs at least {_WINDOW} pixels a side, got {list(a.shape[1:3])}")
     return float(np.mean([_ssim_frame(x, y) for x, y in zip(a, b, strict=True)]))
+
+
+def seam(frames: Frames, every: int) -> float:
+    """Step across the borders of tiles, over the step between neighbours elsewhere.
+
+    `mean |x[i] - x[i-1]|` over rows and columns i that are multiples of `every`, divided by the
+    same mean over all others.
+
+    Args:
+        frames: `[T, H, W, 3]` uint8.
+        every: pixels from one border to the next.
+
+    Returns:
+        About 1 where no border shows; nan for a video without any step.
+
+    Numerics:
+        fp64.
+
+    Raises:
+        ValueError: the video has no such border, or nothing else.
+    """
+    rows, columns = frames.shape[1:3]
+    if not 1 < every < max(rows, columns):
+        raise ValueError(f"seam: {columns}x{rows} pixels have no borders every {every} pixels")
+    across, elsewhere = [], []
+    for axis in (1, 2):
+        # Frame by frame: the differences of all of them would be eight times the video.
+        steps = np.mean(
+            [
+                np.abs(np.diff(x.astype(np.float64), axis=axis - 1)).mean((2 - axis, 2))
+                for x in frames
+            ],
+            axis=0,
+        )
+        border = (np.arange(len(steps)) + 1) % every == 0
+        across.append(steps[border])
+        elsewhere.append(steps[~border])
+    rest = float(np.concatenate(elsewhere).mean())
+    return float(np.concatenate(across).mean()) / rest if rest > 0 else math.nan
+
+
+def flicker(frames: Frames) -> float:
+    """Jitter in time: `mean |x[t-1] - 2 x[t] + x[t+1]| / 255`, zero for steady change.
+
+    Args:
+        frames: `[T, H, W, 3]` uint8, at least three frames.
+
+    Returns:
+        0 to 2.
+
+    Numerics:
+        fp64.
+
+    Raises:
+        ValueError: fewer than three frames.
+    """
+    if len(frames) < 3:
+        raise ValueError(f"flicker needs at least 3 frames, got {len(frames)}")
+    bends = [
+        np.abs(before.astype(np.float64) - 2.0 * here + after).mean()
+        for before, here, after in zip(frames, frames[1:], frames[2:], strict=False)
+    ]
+    return float(np.mean(bends)) / 255
 
 
 def _ssim_frame(a: Frames, b: Frames) -> float:

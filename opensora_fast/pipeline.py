@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from opensora_fast.components import PipelineIndex, read_index
+from opensora_fast.components import read_index
 from opensora_fast.device import resolve_device, resolve_dtype
 from opensora_fast.models.sampling import (
     denoise,
@@ -28,6 +28,7 @@ from opensora_fast.models.sampling import (
 from opensora_fast.models.sizes import image_size
 from opensora_fast.pipeline_output import OutputType, VideoPipelineOutput
 from opensora_fast.prompts import add_suffixes, check_negative_prompt, check_prompts
+from opensora_fast.quality import check_quality, with_quality
 from opensora_fast.references import Picture, References, read_references
 from opensora_fast.sampling_config import SamplingConfig
 from opensora_fast.stages import Stages
@@ -93,7 +94,8 @@ class VideoPipeline:
                 CUDA device and float32 on the CPU.
             offload: "cpu" keeps components in main memory and moves each to the device for its
                 stage; without effect where the device is the CPU.
-            quality: "lossless" (the original's mathematics; rounding may differ) is the only one.
+            quality: "lossless" (the original's mathematics; rounding may differ) or "high" (8-bit
+                linear layers in the transformer; their error: `models.mmdit.quantize`).
 
         Returns:
             The pipeline, ready to be called.
@@ -103,33 +105,22 @@ class VideoPipeline:
             FileNotFoundError: a folder or file is missing.
             ConnectionError: the model must be downloaded and cannot be.
         """
-        if quality != "lossless":
-            raise ValueError(f'quality must be "lossless" for now, got {quality!r}')
+        check_quality(quality)
         if offload not in (None, "cpu"):
             raise ValueError(f'offload must be None or "cpu", got {offload!r}')
         target = resolve_device(device)
         number = resolve_dtype(dtype, target)
         index = read_index(source)
-        return cls._from_index(index, target, number, "cpu" if offload == "cpu" else None)
-
-    @classmethod
-    def _from_index(
-        cls,
-        index: PipelineIndex,
-        device: torch.device,
-        dtype: torch.dtype,
-        offload: Literal["cpu"] | None,
-    ) -> VideoPipeline:
-        home = torch.device("cpu") if offload else device
+        home = torch.device("cpu") if offload else target
         return cls(
-            vae=index.load_vae(home, dtype),
-            transformer=index.load_transformer(home, dtype),
-            t5=index.load_text_encoder("t5", home, dtype),
-            clip=index.load_text_encoder("clip", home, dtype),
+            vae=index.load_vae(home, number),
+            transformer=with_quality(index.load_transformer(home, number), quality, target),
+            t5=index.load_text_encoder("t5", home, number),
+            clip=index.load_text_encoder("clip", home, number),
             defaults=index.defaults,
-            device=device,
-            dtype=dtype,
-            offload=offload,
+            device=target,
+            dtype=number,
+            offload="cpu" if offload else None,
             prompt_suffix=index.prompt_suffix,
         )
 

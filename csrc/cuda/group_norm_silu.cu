@@ -7,288 +7,18 @@
 #include "cuda/common/launch.cuh"
 #include "cuda/common/reduce.cuh"
 #include "cuda/common/vec.cuh"
+#include "cuda/group_norm_silu-inl.cuh"
 
 namespace osf::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kWarps = kThreads / kWarp;
-// Values a thread keeps in registers between the two passes over a chunk.
-constexpr int kHeld = 32;
-constexpr int kMaxGroups = 256;
-
-// Mean, and sum of squared deviations from it.
-struct alignas(8) Moments {
-  float mean;
-  float square;
-};
-
-// Device view of a call. The moments of chunk k of group g of sample b lie at
-// (b * groups + g) * chunks + k in both layouts.
-struct Problem {
-  const void* x;
-  void* y;
-  const void* weight;
-  const void* bias;
-  float* mean;
-  float* rstd;
-  Moments* partial;
-  std::int64_t channels;
-  std::int64_t spatial;
-  std::int64_t groups;
-  std::int64_t block;
-  std::int64_t chunks;
-  std::int64_t group_size;
-  double eps;
-  bool silu;
-  bool affine_float;
-};
-
-// Moments of several chunks together: in double, since the number of chunks has no bound, and few
-// threads do this.
-struct Merged {
-  double mean;
-  double square;
-  double count;
-};
-
-// Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances.
-__device__ __forceinline__ void merge(Merged& all, const Merged& more) {
-  if (more.count == 0.0) return;
-  const double apart = more.mean - all.mean;
-  const double share = more.count / (all.count + more.count);
-  all.mean += apart * share;
-  all.square += more.square + apart * apart * all.count * share;
-  all.count += more.count;
-}
-
-template <class T>
-__device__ __forceinline__ float affine_value(const Problem& p, const void* values,
-                                              std::int64_t i) {
-  return p.affine_float ? static_cast<const float*>(values)[i]
-                        : to_float(static_cast<const T*>(values)[i]);
-}
-
-__device__ __forceinline__ float activated(float h, bool silu) {
-  // expf, not __expf: its error of two units keeps fp32 within the accuracy of the definition, and
-  // memory bounds the kernel either way.
-  return silu ? h / (1.0f + expf(-h)) : h;
-}
-
-// Block (b, g, k): chunk k, `block` values, of group g's run of sample b.
-template <class T, int kVec>
-__global__ void __launch_bounds__(kThreads) moments_contiguous(const Problem p) {
-  constexpr int kVecs = kHeld / kVec;
-  __shared__ float scratch[kWarps];
-  const std::int64_t index = blockIdx.x;
-  const std::int64_t start = index % p.chunks * p.block;
-  const T* const x = static_cast<const T*>(p.x) + index / p.chunks * p.group_size + start;
-  // kVec divides the group's size, so that a vector is inside or outside as a whole.
-  const int count = static_cast<int>(min(p.block, p.group_size - start));
-
-  float held[kVecs][kVec];
-  float total = 0.0f;
-#pragma unroll
-  for (int i = 0; i < kVecs; ++i) {
-    const int at = (i * kThreads + static_cast<int>(threadIdx.x)) * kVec;
-    if (at < count) {
-      load_vec(x + at, held[i]);
-#pragma unroll
-      for (int j = 0; j < kVec; ++j) total += held[i][j];
-    }
-  }
-  const float mean = block_sum<kThreads>(total, scratch) / static_cast<float>(count);
-  float square = 0.0f;
-#pragma unroll
-  for (int i = 0; i < kVecs; ++i) {
-    const int at = (i * kThreads + static_cast<int>(threadIdx.x)) * kVec;
-    if (at < count) {
-#pragma unroll
-      for (int j = 0; j < kVec; ++j) {
-        const float apart = held[i][j] - mean;
-        square = fmaf(apart, apart, square);
-      }
-    }
-  }
-  square = block_sum<kThreads>(square, scratch);
-  if (threadIdx.x == 0) p.partial[index] = {mean, square};
-}
-
-// Adds up, for every group, what the threads left per channel in `sums` [slots][channels]; a warp
-// takes a group at a time.
-__device__ __forceinline__ void group_sums(const float* sums, int slots, int channels, int groups,
-                                           float factor, float* out) {
-  const int width = channels / groups;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp,
-            lane = static_cast<int>(threadIdx.x) % kWarp;
-  for (int g = warp; g < groups; g += kWarps) {
-    float total = 0.0f;
-    for (int i = lane; i < slots * width; i += kWarp) {
-      total += sums[i / width * channels + g * width + i % width];
-    }
-    total = warp_sum(total);
-    if (lane == 0) out[g] = total * factor;
-  }
-}
-
-// Block (b, k): chunk k, `block` rows of all channels, of sample b. A thread owns kVec channels and
-// every slots-th row; slots * channels is at most kThreads * kVec.
-template <class T, int kVec>
-__global__ void __launch_bounds__(kThreads) moments_channels_last(const Problem p) {
-  constexpr int kRows = kHeld / kVec;
-  __shared__ float sums[kThreads * kVec];
-  __shared__ float means[kMaxGroups];
-  __shared__ float squares[kMaxGroups];
-  const std::int64_t sample = blockIdx.x / p.chunks, chunk = blockIdx.x % p.chunks;
-  const int channels = static_cast<int>(p.channels), groups = static_cast<int>(p.groups);
-  const int width = channels / groups;
-  const int vecs = channels / kVec;
-  const int slots = kThreads / vecs;
-  const int slot = static_cast<int>(threadIdx.x) / vecs;
-  const int c = static_cast<int>(threadIdx.x) % vecs * kVec;
-  const int rows = static_cast<int>(min(p.block, p.spatial - chunk * p.block));
-  const T* const x =
-      static_cast<const T*>(p.x) + (sample * p.spatial + chunk * p.block) * p.channels + c;
-
-  float held[kRows][kVec];
-  float total[kVec] = {};
-#pragma unroll
-  for (int i = 0; i < kRows; ++i) {
-    const int row = i * slots + slot;
-    if (slot < slots && row < rows) {
-      load_vec(x + static_cast<std::int64_t>(row) * channels, held[i]);
-#pragma unroll
-      for (int j = 0; j < kVec; ++j) total[j] += held[i][j];
-    }
-  }
-  if (slot < slots) {
-#pragma unroll
-    for (int j = 0; j < kVec; ++j) sums[slot * channels + c + j] = total[j];
-  }
-  __syncthreads();
-  group_sums(sums, slots, channels, groups,
-             1.0f / (static_cast<float>(rows) * static_cast<float>(width)), means);
-  __syncthreads();
-
-  float square[kVec] = {};
-#pragma unroll
-  for (int i = 0; i < kRows; ++i) {
-    const int row = i * slots + slot;
-    if (slot < slots && row < rows) {
-#pragma unroll
-      for (int j = 0; j < kVec; ++j) {
-        const float apart = held[i][j] - means[(c + j) / width];
-        square[j] = fmaf(apart, apart, square[j]);
-      }
-    }
-  }
-  if (slot < slots) {
-#pragma unroll
-    for (int j = 0; j < kVec; ++j) sums[slot * channels + c + j] = square[j];
-  }
-  __syncthreads();
-  group_sums(sums, slots, channels, groups, 1.0f, squares);
-  __syncthreads();
-  for (int g = static_cast<int>(threadIdx.x); g < groups; g += kThreads) {
-    p.partial[(sample * groups + g) * p.chunks + chunk] = {means[g], squares[g]};
-  }
-}
-
-// Block (b, g): the group's chunks, `chunk_size` values each but the last, into mean and inverse
-// standard deviation.
-__global__ void __launch_bounds__(kThreads)
-    combine_moments(const Problem p, const std::int64_t chunk_size) {
-  __shared__ Merged merged[kThreads];
-  const Moments* const partial = p.partial + static_cast<std::int64_t>(blockIdx.x) * p.chunks;
-  Merged all = {0.0, 0.0, 0.0};
-  for (std::int64_t k = threadIdx.x; k < p.chunks; k += kThreads) {
-    const std::int64_t count = min(chunk_size, p.group_size - k * chunk_size);
-    merge(all, {partial[k].mean, partial[k].square, static_cast<double>(count)});
-  }
-  const int thread = static_cast<int>(threadIdx.x);
-  merged[thread] = all;
-  for (int step = kThreads / 2; step > 0; step /= 2) {
-    __syncthreads();
-    if (thread < step) merge(merged[thread], merged[thread + step]);
-  }
-  if (thread == 0) {
-    const double variance = merged[0].square / static_cast<double>(p.group_size);
-    p.mean[blockIdx.x] = static_cast<float>(merged[0].mean);
-    p.rstd[blockIdx.x] = static_cast<float>(1.0 / sqrt(variance + p.eps));
-  }
-}
-
-// Block (b, c, k): chunk k, kThreads * kHeld values, of channel c's run.
-template <class T, int kVec>
-__global__ void __launch_bounds__(kThreads)
-    normalise_contiguous(const Problem p, const std::int64_t pieces) {
-  const std::int64_t row = blockIdx.x / pieces;
-  const std::int64_t start = blockIdx.x % pieces * (kThreads * kHeld);
-  const std::int64_t c = row % p.channels;
-  const std::int64_t group = row / (p.channels / p.groups);
-  const float mean = p.mean[group];
-  const float scale = p.rstd[group] * affine_value<T>(p, p.weight, c);
-  const float shift = affine_value<T>(p, p.bias, c);
-  const T* const x = static_cast<const T*>(p.x) + row * p.spatial + start;
-  T* const y = static_cast<T*>(p.y) + row * p.spatial + start;
-  const int count =
-      static_cast<int>(min(static_cast<std::int64_t>(kThreads * kHeld), p.spatial - start));
-#pragma unroll 4
-  for (int at = static_cast<int>(threadIdx.x) * kVec; at < count; at += kThreads * kVec) {
-    float v[kVec];
-    load_vec(x + at, v);
-#pragma unroll
-    for (int j = 0; j < kVec; ++j) v[j] = activated(fmaf(v[j] - mean, scale, shift), p.silu);
-    store_vec(y + at, v);
-  }
-}
-
-// Block (b, k): the rows of moments_channels_last, each thread the same channels again.
-template <class T, int kVec>
-__global__ void __launch_bounds__(kThreads) normalise_channels_last(const Problem p) {
-  const std::int64_t sample = blockIdx.x / p.chunks, chunk = blockIdx.x % p.chunks;
-  const int channels = static_cast<int>(p.channels);
-  const int width = channels / static_cast<int>(p.groups);
-  const int vecs = channels / kVec;
-  const int slots = kThreads / vecs;
-  const int slot = static_cast<int>(threadIdx.x) / vecs;
-  const int c = static_cast<int>(threadIdx.x) % vecs * kVec;
-  if (slot >= slots) return;
-  const int rows = static_cast<int>(min(p.block, p.spatial - chunk * p.block));
-  const std::int64_t offset = (sample * p.spatial + chunk * p.block) * p.channels + c;
-  const T* const x = static_cast<const T*>(p.x) + offset;
-  T* const y = static_cast<T*>(p.y) + offset;
-
-  float mean[kVec], scale[kVec], shift[kVec];
-#pragma unroll
-  for (int j = 0; j < kVec; ++j) {
-    const std::int64_t group = sample * p.groups + (c + j) / width;
-    mean[j] = p.mean[group];
-    scale[j] = p.rstd[group] * affine_value<T>(p, p.weight, c + j);
-    shift[j] = affine_value<T>(p, p.bias, c + j);
-  }
-#pragma unroll 4
-  for (int row = slot; row < rows; row += slots) {
-    const std::int64_t at = static_cast<std::int64_t>(row) * channels;
-    float v[kVec];
-    load_vec(x + at, v);
-#pragma unroll
-    for (int j = 0; j < kVec; ++j)
-      v[j] = activated(fmaf(v[j] - mean[j], scale[j], shift[j]), p.silu);
-    store_vec(y + at, v);
-  }
-}
+using namespace group_norm_silu;
 
 bool aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; }
 
 std::int64_t dtype_bytes(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
 
-template <class T, int kVec>
-int launch(const GroupNormSiluParams& params, const GroupNormSiluConfig& config,
-           cudaStream_t stream) {
-  static_assert(kHeld % kVec == 0);
-  const std::int64_t sample_groups = params.batch * params.groups;
-  const std::int64_t width = params.channels / params.groups;
+Problem problem_of(const GroupNormSiluParams& params, const GroupNormSiluConfig& config) {
   Problem p{};
   p.x = params.x;
   p.y = params.y;
@@ -296,31 +26,47 @@ int launch(const GroupNormSiluParams& params, const GroupNormSiluConfig& config,
   p.bias = params.bias;
   p.mean = params.mean;
   p.rstd = params.rstd;
+  p.affine = params.affine;
   p.partial = static_cast<Moments*>(params.workspace);
+  p.batch = params.batch;
   p.channels = params.channels;
   p.spatial = params.spatial;
   p.groups = params.groups;
+  p.height = params.height;
+  p.width = params.width;
   p.block = config.block;
   p.chunks = config.chunks;
-  p.group_size = width * params.spatial;
+  p.pieces = config.pieces;
+  p.group_size = params.channels / params.groups * params.spatial;
   p.eps = params.eps;
   p.silu = params.silu;
   p.affine_float = params.affine_dtype == DType::kFloat32;
+  return p;
+}
 
+template <class T, int kVec>
+int launch(const GroupNormSiluParams& params, const GroupNormSiluConfig& config,
+           cudaStream_t stream) {
+  static_assert(kHeld % kVec == 0);
+  const Problem p = problem_of(params, config);
+  const unsigned groups = static_cast<unsigned>(params.batch * params.groups);
+  const std::int64_t width = params.channels / params.groups;
   if (params.channels_last) {
-    const unsigned blocks = static_cast<unsigned>(params.batch * config.chunks);
-    moments_channels_last<T, kVec><<<blocks, kThreads, 0, stream>>>(p);
-    combine_moments<<<static_cast<unsigned>(sample_groups), kThreads, 0, stream>>>(
-        p, config.block * width);
-    normalise_channels_last<T, kVec><<<blocks, kThreads, 0, stream>>>(p);
+    const unsigned chunks = static_cast<unsigned>(params.batch * config.chunks);
+    const unsigned pieces = static_cast<unsigned>(params.batch * config.pieces);
+    moments_channels_last<T, kVec><<<chunks, kThreads, 0, stream>>>(p);
+    combine_moments<T><<<groups, kThreads, 0, stream>>>(p, config.block * width);
+    if (params.y != nullptr) {
+      const auto normalise =
+          params.height > 0 ? normalise_bordered<T, kVec> : normalise_channels_last<T, kVec>;
+      normalise<<<pieces, kThreads, 0, stream>>>(p);
+    }
   } else {
-    const std::int64_t pieces = ceil_div(params.spatial, kThreads * kHeld);
+    const unsigned pieces = static_cast<unsigned>(params.batch * params.channels * config.pieces);
     moments_contiguous<T, kVec>
-        <<<static_cast<unsigned>(sample_groups * config.chunks), kThreads, 0, stream>>>(p);
-    combine_moments<<<static_cast<unsigned>(sample_groups), kThreads, 0, stream>>>(p, config.block);
-    normalise_contiguous<T, kVec>
-        <<<static_cast<unsigned>(params.batch * params.channels * pieces), kThreads, 0, stream>>>(
-            p, pieces);
+        <<<static_cast<unsigned>(groups * config.chunks), kThreads, 0, stream>>>(p);
+    combine_moments<T><<<groups, kThreads, 0, stream>>>(p, config.block);
+    if (params.y != nullptr) normalise_contiguous<T, kVec><<<pieces, kThreads, 0, stream>>>(p);
   }
   return static_cast<int>(cudaGetLastError());
 }
@@ -336,7 +82,8 @@ int launch_typed(const GroupNormSiluParams& params, const GroupNormSiluConfig& c
 
 std::string GroupNormSiluConfig::describe() const {
   std::ostringstream text;
-  text << "vec=" << vec << ", block=" << block << ", chunks=" << chunks << ", threads=" << kThreads;
+  text << "vec=" << vec << ", block=" << block << ", chunks=" << chunks << ", pieces=" << pieces
+       << ", threads=" << kThreads;
   return text.str();
 }
 
@@ -348,6 +95,12 @@ GroupNormSiluConfig group_norm_silu_config(const GroupNormSiluParams& p) {
   check(p.affine_dtype == p.dtype || p.affine_dtype == DType::kFloat32,
         "group_norm_silu: weight and bias must be float32 or ", dtype_name(p.dtype), ", not ",
         dtype_name(p.affine_dtype));
+  check((p.height > 0) == (p.width > 0) && p.height >= 0 && p.height < kMaxBlocks - 1 &&
+            p.width < kMaxBlocks - 1,
+        "group_norm_silu: frames of ", p.height, "x", p.width, " have no border");
+  check(p.height == 0 || (p.channels_last && p.spatial % (p.height * p.width) == 0),
+        "group_norm_silu: a border needs channels_last and whole frames of ", p.height, "x",
+        p.width, ", not ", p.spatial, " positions");
   const int wide = static_cast<int>(16 / dtype_bytes(p.dtype));
   // A vector never crosses a channel (contiguous) or a row (channels last).
   const std::int64_t unit = p.channels_last ? p.channels : p.spatial;
@@ -362,13 +115,19 @@ GroupNormSiluConfig group_norm_silu_config(const GroupNormSiluParams& p) {
           " groups, not ", p.groups);
     config.block = kThreads / vecs * (kHeld / config.vec);
     config.chunks = ceil_div(p.spatial, config.block);
+    config.pieces = config.chunks;
+    if (p.height > 0) {
+      const std::int64_t frames = p.spatial / (p.height * p.width);
+      config.pieces = ceil_div(frames * (p.height + 2) * (p.width + 2), config.block);
+    }
   } else {
     config.block = kThreads * kHeld;
     config.chunks = ceil_div(p.channels / p.groups * p.spatial, config.block);
+    config.pieces = ceil_div(p.spatial, kThreads * kHeld);
   }
-  const std::int64_t pieces = ceil_div(p.spatial, kThreads * kHeld);
   const std::int64_t blocks =
-      p.batch * std::max(p.groups * config.chunks, p.channels * (p.channels_last ? 1 : pieces));
+      p.batch * std::max({p.groups, p.channels_last ? config.chunks : p.groups * config.chunks,
+                          p.channels_last ? config.pieces : p.channels * config.pieces});
   check(blocks <= kMaxBlocks, "group_norm_silu: ", blocks, " blocks are more than a grid takes");
   return config;
 }

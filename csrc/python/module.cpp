@@ -26,6 +26,8 @@
 #ifdef OSF_HAS_CUDA
 #include "cuda/common/error.h"
 #include "cuda/group_norm_silu.h"
+#include "cuda/group_norm_silu_conv3d.h"
+#include "cuda/qk_norm_rope.h"
 #endif
 
 namespace py = pybind11;
@@ -259,7 +261,9 @@ using Addresses = std::tuple<std::uintptr_t, std::uintptr_t, std::uintptr_t>;
 // Distances of samples, tokens and heads.
 using Strides = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
 
-osf::HeadsView heads_view(const Addresses& addresses, const Strides& strides) {
+// The CPU's and the CUDA kernels' parameters have the same fields.
+template <class View>
+View heads_view(const Addresses& addresses, const Strides& strides) {
   return {pointer<const void>(std::get<0>(addresses)),
           pointer<void>(std::get<1>(addresses)),
           pointer<const void>(std::get<2>(addresses)),
@@ -268,14 +272,15 @@ osf::HeadsView heads_view(const Addresses& addresses, const Strides& strides) {
           std::get<2>(strides)};
 }
 
-void qk_norm_rope_cpu(const Addresses& q, const Addresses& k, const Strides& q_strides,
-                      const Strides& k_strides, std::uintptr_t cos, std::uintptr_t sin,
-                      std::int64_t batch, std::int64_t length, std::int64_t heads,
-                      std::int64_t head_dim, double eps, bool interleaved, bool table_per_sample,
-                      std::int32_t dtype, std::int32_t scale_dtype) {
-  osf::QkNormRopeParams params{};
-  params.q = heads_view(q, q_strides);
-  params.k = heads_view(k, k_strides);
+template <class Params>
+Params qk_norm_rope_params(const Addresses& q, const Addresses& k, const Strides& q_strides,
+                           const Strides& k_strides, std::uintptr_t cos, std::uintptr_t sin,
+                           std::int64_t batch, std::int64_t length, std::int64_t heads,
+                           std::int64_t head_dim, double eps, bool interleaved,
+                           bool table_per_sample, std::int32_t dtype, std::int32_t scale_dtype) {
+  Params params{};
+  params.q = heads_view<decltype(params.q)>(q, q_strides);
+  params.k = heads_view<decltype(params.k)>(k, k_strides);
   params.cos = pointer<const float>(cos);
   params.sin = pointer<const float>(sin);
   params.batch = batch;
@@ -287,6 +292,12 @@ void qk_norm_rope_cpu(const Addresses& q, const Addresses& k, const Strides& q_s
   params.table_per_sample = table_per_sample;
   params.dtype = static_cast<osf::DType>(dtype);
   params.scale_dtype = static_cast<osf::DType>(scale_dtype);
+  return params;
+}
+
+template <class... Args>
+void qk_norm_rope_cpu(Args... args) {
+  const auto params = qk_norm_rope_params<osf::QkNormRopeParams>(args...);
   const py::gil_scoped_release release;
   osf::qk_norm_rope_cpu(params);
 }
@@ -322,7 +333,8 @@ struct Conv3d {
 
   void run(std::uintptr_t x, std::uintptr_t y, std::uintptr_t packed, std::uintptr_t bias,
            std::uintptr_t residual, std::uintptr_t mean, std::uintptr_t scale, std::uintptr_t shift,
-           std::int64_t batch, const Sizes& size, const Sizes& out_size) const {
+           std::uintptr_t moments, std::int64_t batch, const Sizes& size,
+           const Sizes& out_size) const {
     osf::conv3d::Params params{};
     params.x = pointer<const void>(x);
     params.y = pointer<void>(y);
@@ -332,6 +344,7 @@ struct Conv3d {
     params.mean = pointer<const float>(mean);
     params.scale = pointer<const float>(scale);
     params.shift = pointer<const float>(shift);
+    params.moments = pointer<float>(moments);
     params.batch = batch;
     copy_sizes(size, params.size);
     copy_sizes(out_size, params.out_size);
@@ -356,13 +369,69 @@ std::int64_t group_norm_silu_cuda_workspace(Args... args) {
       group_norm_silu_params<osf::cuda::GroupNormSiluParams>(args...));
 }
 
-template <class... Args>
-void group_norm_silu_cuda(std::uintptr_t workspace, std::int64_t stream, Args... args) {
+template <class Edit, class... Args>
+void launch_group_norm_silu(const Edit& edit, std::uintptr_t workspace, std::int64_t stream,
+                            Args... args) {
   auto params = group_norm_silu_params<osf::cuda::GroupNormSiluParams>(args...);
   params.workspace = pointer<void>(workspace);
+  edit(params);
   const py::gil_scoped_release release;
   check_launch(osf::cuda::group_norm_silu_launch(params, stream), "group_norm_silu",
                osf::cuda::group_norm_silu_config(params).describe());
+}
+
+template <class... Args>
+void group_norm_silu_cuda(std::uintptr_t workspace, std::int64_t stream, Args... args) {
+  launch_group_norm_silu([](auto&) {}, workspace, stream, args...);
+}
+
+template <class... Args>
+void group_norm_silu_border_cuda(std::uintptr_t workspace, std::int64_t stream, std::int64_t height,
+                                 std::int64_t width, Args... args) {
+  const auto edit = [&](auto& params) {
+    params.height = height;
+    params.width = width;
+  };
+  launch_group_norm_silu(edit, workspace, stream, args...);
+}
+
+template <class... Args>
+void group_norm_affine_cuda(std::uintptr_t workspace, std::int64_t stream, std::uintptr_t affine,
+                            Args... args) {
+  const auto edit = [&](auto& params) { params.affine = pointer<float>(affine); };
+  launch_group_norm_silu(edit, workspace, stream, args...);
+}
+
+template <class... Args>
+void qk_norm_rope_cuda(std::int64_t stream, Args... args) {
+  const auto params = qk_norm_rope_params<osf::cuda::QkNormRopeParams>(args...);
+  const py::gil_scoped_release release;
+  check_launch(osf::cuda::qk_norm_rope_launch(params, stream), "qk_norm_rope",
+               osf::cuda::qk_norm_rope_config(params).describe());
+}
+
+void group_norm_silu_conv3d_cuda(std::int64_t stream, std::uintptr_t x, std::uintptr_t affine,
+                                 std::uintptr_t packed, std::uintptr_t bias,
+                                 std::uintptr_t residual, std::uintptr_t y, std::int64_t batch,
+                                 std::int64_t channels, std::int64_t outputs, const Sizes& size) {
+  osf::cuda::GroupNormSiluConv3dParams params{};
+  params.x = pointer<const void>(x);
+  params.scale = pointer<const float>(affine);
+  params.shift = params.scale + batch * channels;
+  params.packed = pointer<const void>(packed);
+  params.bias = pointer<const float>(bias);
+  params.residual = pointer<const void>(residual);
+  params.y = pointer<void>(y);
+  params.batch = batch;
+  params.channels = channels;
+  params.outputs = outputs;
+  params.frames = size[0];
+  params.height = size[1];
+  params.width = size[2];
+  const py::gil_scoped_release release;
+  osf::cuda::GroupNormSiluConv3dConfig config{};
+  const int error = osf::cuda::group_norm_silu_conv3d_launch(params, stream, &config);
+  check_launch(error, "group_norm_silu_conv3d", config.describe());
 }
 #endif
 
@@ -378,6 +447,53 @@ using Code = std::int32_t;
       py::arg("rstd"), py::arg("batch"), py::arg("channels"), py::arg("spatial"),   \
       py::arg("groups"), py::arg("eps"), py::arg("silu"), py::arg("channels_last"), \
       py::arg("dtype"), py::arg("affine_dtype")
+
+// The same for qk_norm_rope_params' arguments.
+#define OSF_QK_NORM_ROPE_TYPES                                                                    \
+  Addresses, Addresses, Strides, Strides, Address, Address, Size, Size, Size, Size, double, bool, \
+      bool, Code, Code
+#define OSF_QK_NORM_ROPE_ARGS                                                                     \
+  py::arg("q"), py::arg("k"), py::arg("q_strides"), py::arg("k_strides"), py::arg("cos"),         \
+      py::arg("sin"), py::arg("batch"), py::arg("length"), py::arg("heads"), py::arg("head_dim"), \
+      py::arg("eps"), py::arg("interleaved"), py::arg("table_per_sample"), py::arg("dtype"),      \
+      py::arg("scale_dtype")
+
+void bind_conv3d(py::module_& m) {
+  py::class_<Conv3d>(m, "Conv3d")
+      .def(py::init<std::int64_t, std::int64_t, const Sizes&, const Sizes&, const Sizes&,
+                    std::int32_t, std::int32_t>(),
+           py::arg("channels"), py::arg("out_channels"), py::arg("kernel"), py::arg("stride"),
+           py::arg("scale"), py::arg("padding"), py::arg("dtype"))
+      .def_property_readonly(
+          "algorithm",
+          [](const Conv3d& conv) { return osf::conv3d::algorithm_name(conv.plan.algorithm); })
+      .def_property_readonly("packed_bytes",
+                             [](const Conv3d& conv) { return conv.plan.packed_bytes; })
+      .def("pack", &Conv3d::pack, py::arg("weight"), py::arg("packed"))
+      .def("run", &Conv3d::run, py::arg("x"), py::arg("y"), py::arg("packed"), py::arg("bias"),
+           py::arg("residual"), py::arg("mean"), py::arg("scale"), py::arg("shift"),
+           py::arg("moments"), py::arg("batch"), py::arg("size"), py::arg("out_size"));
+}
+
+#ifdef OSF_HAS_CUDA
+void bind_cuda(py::module_& m) {
+  m.attr("HAS_CUDA") = true;
+  m.def("group_norm_silu_cuda_workspace",
+        &group_norm_silu_cuda_workspace<OSF_GROUP_NORM_SILU_TYPES>, OSF_GROUP_NORM_SILU_ARGS);
+  m.def("group_norm_silu_cuda", &group_norm_silu_cuda<OSF_GROUP_NORM_SILU_TYPES>,
+        py::arg("workspace"), py::arg("stream"), OSF_GROUP_NORM_SILU_ARGS);
+  m.def("group_norm_silu_border_cuda", &group_norm_silu_border_cuda<OSF_GROUP_NORM_SILU_TYPES>,
+        py::arg("workspace"), py::arg("stream"), py::arg("height"), py::arg("width"),
+        OSF_GROUP_NORM_SILU_ARGS);
+  m.def("group_norm_affine_cuda", &group_norm_affine_cuda<OSF_GROUP_NORM_SILU_TYPES>,
+        py::arg("workspace"), py::arg("stream"), py::arg("affine"), OSF_GROUP_NORM_SILU_ARGS);
+  m.def("qk_norm_rope_cuda", &qk_norm_rope_cuda<OSF_QK_NORM_ROPE_TYPES>, py::arg("stream"),
+        OSF_QK_NORM_ROPE_ARGS);
+  m.def("group_norm_silu_conv3d_cuda", &group_norm_silu_conv3d_cuda, py::arg("stream"),
+        py::arg("x"), py::arg("affine"), py::arg("packed"), py::arg("bias"), py::arg("residual"),
+        py::arg("y"), py::arg("batch"), py::arg("channels"), py::arg("outputs"), py::arg("size"));
+}
+#endif
 
 }  // namespace
 
@@ -428,10 +544,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("gelu_backward_cpu", &gelu_backward_cpu, py::arg("grad"), py::arg("x"), py::arg("dx"),
         py::arg("rows"), py::arg("width"), py::arg("grad_stride"), py::arg("x_stride"),
         py::arg("dtype"));
-  m.def("qk_norm_rope_cpu", &qk_norm_rope_cpu, py::arg("q"), py::arg("k"), py::arg("q_strides"),
-        py::arg("k_strides"), py::arg("cos"), py::arg("sin"), py::arg("batch"), py::arg("length"),
-        py::arg("heads"), py::arg("head_dim"), py::arg("eps"), py::arg("interleaved"),
-        py::arg("table_per_sample"), py::arg("dtype"), py::arg("scale_dtype"));
+  m.def("qk_norm_rope_cpu", &qk_norm_rope_cpu<OSF_QK_NORM_ROPE_TYPES>, OSF_QK_NORM_ROPE_ARGS);
 
   m.def("rms_norm3d_cpu", &rms_norm3d_cpu, py::arg("x"), py::arg("y"), py::arg("weight"),
         py::arg("bias"), py::arg("batch"), py::arg("channels"), py::arg("positions"),
@@ -442,27 +555,9 @@ PYBIND11_MODULE(_C, m) {
         py::arg("batch"), py::arg("channels"), py::arg("positions"), py::arg("eps"),
         py::arg("activation"), py::arg("channels_last"), py::arg("dtype"), py::arg("affine_dtype"));
 
-  py::class_<Conv3d>(m, "Conv3d")
-      .def(py::init<std::int64_t, std::int64_t, const Sizes&, const Sizes&, const Sizes&,
-                    std::int32_t, std::int32_t>(),
-           py::arg("channels"), py::arg("out_channels"), py::arg("kernel"), py::arg("stride"),
-           py::arg("scale"), py::arg("padding"), py::arg("dtype"))
-      .def_property_readonly(
-          "algorithm",
-          [](const Conv3d& conv) { return osf::conv3d::algorithm_name(conv.plan.algorithm); })
-      .def_property_readonly("packed_bytes",
-                             [](const Conv3d& conv) { return conv.plan.packed_bytes; })
-      .def("pack", &Conv3d::pack, py::arg("weight"), py::arg("packed"))
-      .def("run", &Conv3d::run, py::arg("x"), py::arg("y"), py::arg("packed"), py::arg("bias"),
-           py::arg("residual"), py::arg("mean"), py::arg("scale"), py::arg("shift"),
-           py::arg("batch"), py::arg("size"), py::arg("out_size"));
-
+  bind_conv3d(m);
 #ifdef OSF_HAS_CUDA
-  m.attr("HAS_CUDA") = true;
-  m.def("group_norm_silu_cuda_workspace",
-        &group_norm_silu_cuda_workspace<OSF_GROUP_NORM_SILU_TYPES>, OSF_GROUP_NORM_SILU_ARGS);
-  m.def("group_norm_silu_cuda", &group_norm_silu_cuda<OSF_GROUP_NORM_SILU_TYPES>,
-        py::arg("workspace"), py::arg("stream"), OSF_GROUP_NORM_SILU_ARGS);
+  bind_cuda(m);
 #else
   m.attr("HAS_CUDA") = false;
 #endif

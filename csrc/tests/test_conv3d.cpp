@@ -152,6 +152,25 @@ std::vector<double> expected(const Case& c, const Inputs& in) {
   return y;
 }
 
+// Mean and variance of every channel, from the result itself.
+std::vector<double> moments_of(const Case& c, const std::vector<float>& values) {
+  const std::int64_t positions = out_size(c, 0) * out_size(c, 1) * out_size(c, 2);
+  std::vector<double> moments(at(c.batch * 2 * c.out_channels));
+  for (std::int64_t b = 0; b < c.batch; ++b)
+    for (std::int64_t o = 0; o < c.out_channels; ++o) {
+      const auto value = [&](std::int64_t i) {
+        return static_cast<double>(values[at((b * positions + i) * c.out_channels + o)]);
+      };
+      double mean = 0.0, square = 0.0;
+      for (std::int64_t i = 0; i < positions; ++i) mean += value(i);
+      mean /= static_cast<double>(positions);
+      for (std::int64_t i = 0; i < positions; ++i) square += std::pow(value(i) - mean, 2);
+      moments[at(2 * b * c.out_channels + o)] = mean;
+      moments[at((2 * b + 1) * c.out_channels + o)] = square / static_cast<double>(positions);
+    }
+  return moments;
+}
+
 template <class T>
 void run_case(const Case& c, Isa isa) {
   const bool activates = c.surrounded && c.scale[1] == 1;
@@ -217,6 +236,15 @@ void run_case(const Case& c, Isa isa) {
   }
   osf::testing::expect_close<T>(y.values(), expected(c, in), units, 1.0, name);
   osf::testing::expect_same_again(call, y, name);
+
+  // They are taken before the last rounding, which is all that they may differ by.
+  Guarded<float> moments(c.batch * 2 * c.out_channels);
+  params.moments = moments.data();
+  osf::testing::expect_same_again(call, y, name + " with moments");
+  osf::testing::expect_close<float>(moments.values(), moments_of(c, y.values()),
+                                    sizeof(T) == 2 ? std::ldexp(1.0, 17) : 64.0, 1.0,
+                                    name + ", moments");
+  osf::testing::expect(moments.intact(), name + ": moments were written out of bounds");
 }
 
 void refusals(Isa isa) {

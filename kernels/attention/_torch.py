@@ -1,17 +1,26 @@
-"""attention through torch's fused kernels: flash on CPU, flash or memory-efficient on CUDA."""
+"""attention through torch's fused kernels: flash on CPU; cuDNN, flash or memory-efficient on CUDA.
+
+On CUDA, torch itself says whether it would take cuDNN's kernel, as it does where it trusts it
+(Hopper and later); else FlashAttention-2 serves half precision and the memory-efficient one fp32.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend
 
 from ..contract import wide
 
 CPU_VERIFIED = "CPU: x86-64 AVX-512 and AMX, torch 2.13, 2026-11"
 
 _FLASH_MAX_HEAD_DIM = 256
+_CUDA_HEAD_BYTES = 16  # every fused CUDA kernel reads heads in pieces of this size
 # torch's memory-efficient kernel pads the log-sum-exp it returns and expects to this many queries.
 _LSE_ALIGNMENT = 32
 
@@ -27,8 +36,15 @@ def why_not(q: Tensor, *_: Any) -> str | None:
 
 
 def cuda_why_not(q: Tensor, *_: Any) -> str | None:
-    """No CUDA kernel of torch takes fp64."""
-    return "fp64 has no fused kernel on CUDA" if q.dtype is torch.float64 else why_not(q)
+    """No fused CUDA kernel of torch takes fp64, or heads that are not read in whole pieces."""
+    if q.dtype is torch.float64:
+        return "fp64 has no fused kernel on CUDA"
+    if q.shape[-1] * q.element_size() % _CUDA_HEAD_BYTES != 0:
+        return (
+            f"the fused kernels on CUDA take heads of a multiple of {_CUDA_HEAD_BYTES} bytes, "
+            f"these have {q.shape[-1]} channels in {q.dtype}"
+        )
+    return why_not(q)
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,7 +94,10 @@ def _short_backward(
 def cuda_forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Return the output and the log-sum-exp, on CUDA."""
     q, k, v = (_heads(x) for x in (q, k, v))
-    if _flash(q):
+    if torch._fused_sdp_choice(q, k, v) == SDPBackend.CUDNN_ATTENTION.value:
+        out, lse, *_ = aten._scaled_dot_product_cudnn_attention(q, k, v, None, True)
+        lse = lse.reshape(*q.shape[:3])  # some versions keep a last axis of one
+    elif _flash(q):
         out, lse, *_ = aten._scaled_dot_product_flash_attention(q, k, v)
     else:
         out, lse, *_ = aten._scaled_dot_product_efficient_attention(q, k, v, None, True)
@@ -88,24 +107,46 @@ def cuda_forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 def cuda_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of q, k and v, on CUDA."""
+    """Return the gradients of q, k and v, on CUDA; equal inputs give equal bits."""
     grad, q, k, v, out = (_heads(x) for x in (grad, q, k, v, out))
     queries, keys = q.shape[2], k.shape[2]
     unused = torch.empty(0, dtype=torch.int64, device=q.device)  # the state of a dropout of zero
     if _flash(q):
-        grads = aten._scaled_dot_product_flash_attention_backward(
-            grad, q, k, v, out, lse, None, None, queries, keys, 0.0, False, unused, unused
-        )
+        with _without_atomics():
+            grads = aten._scaled_dot_product_flash_attention_backward(
+                grad, q, k, v, out, lse, None, None, queries, keys, 0.0, False, unused, unused
+            )
     else:
         padded = lse.new_full(
             (*lse.shape[:2], -(-queries // _LSE_ALIGNMENT) * _LSE_ALIGNMENT), torch.inf
         )
         padded[:, :, :queries] = lse
-        grads = aten._scaled_dot_product_efficient_attention_backward(
-            grad, q, k, v, None, out, padded, unused, unused, 0.0, [True, True, True, False]
-        )[:3]
+        with _without_atomics():
+            grads = aten._scaled_dot_product_efficient_attention_backward(
+                grad, q, k, v, None, out, padded, unused, unused, 0.0, [True, True, True, False]
+            )[:3]
     dq, dk, dv = (g.transpose(1, 2).contiguous() for g in grads)
     return dq, dk, dv
+
+
+_determinism = threading.Lock()
+
+
+@contextlib.contextmanager
+def _without_atomics() -> Iterator[None]:
+    """Have the gradients of queries summed in a fixed order: a global switch is all torch offers.
+
+    The lock keeps two backward threads from restoring each other's setting.
+    """
+    with _determinism:
+        enabled = torch.are_deterministic_algorithms_enabled()
+        warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+        # The public setter also imports and configures the compiler.
+        torch._C._set_deterministic_algorithms(True, warn_only=warn_only or not enabled)
+        try:
+            yield
+        finally:
+            torch._C._set_deterministic_algorithms(enabled, warn_only=warn_only)
 
 
 def _heads(x: Tensor) -> Tensor:

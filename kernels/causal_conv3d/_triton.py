@@ -16,7 +16,8 @@ Parallel: one program per (frame, tile of its positions, block of output channel
 the blocks of one tile, then the same tile of a few frames: they read the same x from the L2 cache.
 Bytes: through L2, x once per tap and block of outputs, and the weight once per tile; from memory, x
 about (1 + (kT - 1) / frames_together) times; the residual is read and y written once. The bordered
-copy reads and writes x once more.
+copy reads and writes x once more. Moments of y come from sums that each tile of the plane form
+leaves behind, two rows of fp32 per tile; in the other forms y is read once more.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from ..common.availability import capability
 from ..common.tune import choose
 from ..contract import layout_of
+from ..group_norm_silu._triton_statistics import merge_partials, statistics
+from ..moments import fake_moments
 from ._triton_border import with_border
 from ._triton_columns import columns_weight, frames_at_once, new_z, plan_sum_columns
 from ._triton_gather import plan_gather
@@ -39,8 +43,9 @@ from .reference import output_shape, padding
 
 
 def forward(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], pad_mode: str
-) -> Tensor:
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], pad_mode: str,
+    gather: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Run the forward as the op's schema has it."""
     batch, out_channels, *size = output_shape(x.shape, weight.shape, stride, pad_mode)
     border = padding(weight.shape[2:], pad_mode)
@@ -49,52 +54,67 @@ def forward(
     if not bordered:
         video = video.contiguous()
     plane: Plane = "none" if max(stride) > 1 else "copied" if bordered else "given"
-    config = _chosen(_problem(video, weight, plane), x)
+    problem = _problem(video, weight, plane)
+    config = _chosen(problem, x)
+    if gather and config.form == "plane":
+        config = _summing(problem, config, x)
     y = x.new_empty((batch, *size, out_channels))
     bias = None if bias is None else bias.contiguous()
     zeros = pad_mode == "zeros"
+    partial = None
     if config.form in ("plane", "columns"):
         if bordered:
             video = with_border(video, border, zeros)
-        _run_plane(video, weight, bias, None, y, config, front=border[0][0], zeros=zeros)
+        partial = new_partial(video, y, config) if config.sums else None
+        _run_plane(
+            video, weight, bias, None, y, config,
+            front=border[0][0], zeros=zeros, partial=partial,
+        )  # fmt: skip
     else:
         video, packed = video.contiguous(), packed_weight(weight, config)
         kernel = weight.shape[2:]
         plan_gather(video, packed, bias, y, kernel, stride, border, config, zeros).run()
-    return y.permute(0, 4, 1, 2, 3).contiguous(memory_format=layout_of(x))
+    moments = moments_of(y, partial) if gather else fake_moments(y, y, False)
+    return y.permute(0, 4, 1, 2, 3).contiguous(memory_format=layout_of(x)), moments
 
 
 def convolve_plane(
-    plane: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None
-) -> Tensor:
-    """Convolve a video whose producer wrote its border; frames in front are the first, repeated.
+    plane: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None,
+    *, y: Tensor | None = None, front: int | None = None,
+) -> Tensor:  # fmt: skip
+    """Convolve a video whose producer wrote its border.
 
     Args:
-        plane: [B, T, H + kH - 1, W + kW - 1, C], contiguous.
+        plane: [B, T - front + kT - 1, H + kH - 1, W + kW - 1, C], contiguous.
         weight: [O, C, kT, kH, kW], dtype of `plane`.
         bias: [O] or None.
         residual: [B, O, T, H, W], dtype of `plane`, any strides; or None.
+        y: [B, T, H, W, O], contiguous, to be written; by default a new tensor.
+        front: frames that are missing in front, at most kT - 1, the default: the first one stands
+            for them.
 
     Returns:
-        [B, T, H, W, O].
+        y.
     """
     config = _chosen(_problem(plane, weight, "given"), plane)
-    return _convolve_plane(plane, weight, bias, residual, config)[0]
+    return _convolve_plane(plane, weight, bias, residual, config, y, front)[0]
 
 
 def convolve_plane_and_sum(
-    plane: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None
-) -> tuple[Tensor, Tensor]:
+    plane: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None,
+    *, y: Tensor | None = None, front: int | None = None,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """As `convolve_plane`, and sums of the result for the norm behind it, in the same pass.
 
     Returns:
-        y [B, T, H, W, O], and fp32 [2, B, S, O]: S sums of each channel over disjoint sets of
-        pixels that are all pixels together, and S sums of squares.
+        y, and fp32 [2, B, S, O]: S sums of each channel over disjoint sets of pixels that are all
+        pixels together, and S sums of squares; None where they would cost a smaller tile.
     """
-    config = _chosen(replace(_problem(plane, weight, "given"), statistics=True), plane)
-    y, partial = _convolve_plane(plane, weight, bias, residual, config, sums=True)
-    assert partial is not None
-    return y, partial
+    problem = _problem(plane, weight, "given")
+    config = _chosen(problem, plane)
+    if config.form == "plane":
+        config = _summing(problem, config, plane)
+    return _convolve_plane(plane, weight, bias, residual, config, y, front)
 
 
 def _convolve_plane(
@@ -103,17 +123,20 @@ def _convolve_plane(
     bias: Tensor | None,
     residual: Tensor | None,
     config: Config,
-    *,
-    sums: bool = False,
+    y: Tensor | None,
+    front: int | None,
 ) -> tuple[Tensor, Tensor | None]:
     out_channels, _, depth, height, width = weight.shape
+    front = depth - 1 if front is None else front
     batch, frames, rows, columns, _ = plane.shape
-    y = plane.new_empty((batch, frames, rows - height + 1, columns - width + 1, out_channels))
+    if y is None:
+        size = (frames + front - depth + 1, rows - height + 1, columns - width + 1)
+        y = plane.new_empty((batch, *size, out_channels))
     if residual is not None:
         residual = residual.permute(0, 2, 3, 4, 1).contiguous()
     bias = None if bias is None else bias.contiguous()
-    partial = new_partial(plane, y, config) if sums else None
-    _run_plane(plane, weight, bias, residual, y, config, front=depth - 1, partial=partial)
+    partial = new_partial(plane, y, config) if config.sums else None
+    _run_plane(plane, weight, bias, residual, y, config, front=front, partial=partial)
     return y, partial
 
 
@@ -173,3 +196,32 @@ def _chosen(problem: Problem, x: Tensor) -> Config:
     target = capability(x.device)
     default = pick(problem, target)
     return choose("causal_conv3d", problem, x, default, lambda: candidates(problem, target))
+
+
+def _summing(problem: Problem, config: Config, x: Tensor) -> Config:
+    """The launch that also sums its results, where that costs no smaller tile.
+
+    Elsewhere a pass of its own takes the sums: it reads the result once more, but leaves the
+    convolution what it reuses.
+    """
+    summing = pick(replace(problem, statistics=True), capability(x.device))
+    as_large = (summing.block_m, summing.block_n) == (config.block_m, config.block_n)
+    return summing if as_large else config
+
+
+def moments_of(y: Tensor, partial: Tensor | None) -> Tensor:
+    """Means and variances of channels: from the sums that a convolution left behind, or from y.
+
+    Args:
+        y: [B, T, H, W, O], contiguous.
+        partial: of `convolve_plane_and_sum`, or None.
+
+    Returns:
+        fp32 [B, 2, O].
+    """
+    out_channels = y.shape[4]
+    if partial is None:
+        mean, rstd = statistics(y.permute(0, 4, 1, 2, 3), out_channels, 0.0)
+    else:
+        mean, rstd = merge_partials(partial, out_channels, y[0, ..., 0].numel(), 0.0)
+    return torch.stack([mean, rstd.square().reciprocal()], dim=1)

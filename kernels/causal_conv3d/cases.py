@@ -28,6 +28,7 @@ class Case:
     stride: tuple[int, int, int] = (1, 1, 1)
     pad_mode: str = "replicate"
     bias: bool = True
+    gather: bool = False
     slack: float = 2e-5
 
     @property
@@ -70,7 +71,17 @@ CHECK = (
     ),
     Case(name="to-pixels", channels=128, out_channels=3, size=(2, 3, 4)),
     Case(name="ones", channels=1, out_channels=1, size=(1, 1, 1)),
-    Case(name="empty", batch=0, channels=3, out_channels=2, size=(2, 3, 3)),
+    Case(name="moments", batch=2, channels=16, out_channels=24, size=(3, 6, 9), gather=True),
+    Case(
+        name="moments-strided",
+        channels=4,
+        out_channels=20,
+        size=(3, 7, 6),
+        stride=(2, 2, 2),
+        gather=True,
+    ),
+    Case(name="moments-narrow", channels=16, out_channels=3, size=(2, 4, 4), gather=True),
+    Case(name="empty", batch=0, channels=3, out_channels=2, size=(2, 3, 3), gather=True),
 )
 
 # The HunyuanVAE on 129 frames, 192x336 ("256px") and 576x1024 ("768px"), by tiles of 256 pixels.
@@ -117,7 +128,8 @@ def make_inputs(
     x = draw.normal(*case.x_shape)
     weight = draw.normal(*case.weight_shape, std=fan_in**-0.5)
     bias = draw.normal(case.out_channels) if case.bias else None
-    return x, weight, bias, case.stride, case.pad_mode
+    arguments = (x, weight, bias, case.stride, case.pad_mode)
+    return (*arguments, True) if case.gather else arguments
 
 
 def flops(case: Case, backward: bool = False) -> int:

@@ -32,7 +32,12 @@ _JOINT_CHANNELS: Final = 16
 
 
 def why_not(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], pad_mode: str
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    pad_mode: str,
+    gather: bool,
 ) -> str | None:
     """Return why the forward kernels cannot serve a call, or None."""
     tensors = (x, weight) if bias is None else (x, weight, bias)
@@ -90,6 +95,7 @@ class Config:
         block_m: positions, a power of two.
         block_n: output channels, likewise.
         block_k: input channels (of one tap), or of "joint" pairs of tap and channel, likewise.
+        sums: the end of a tile also writes sums of its results.
         split: finish a tile in two halves, which halves the registers of its end.
         frames_together: frames that neighbouring programs work on at the same place.
         num_warps: per program.
@@ -101,6 +107,7 @@ class Config:
     block_m: int
     block_n: int
     block_k: int
+    sums: bool
     split: bool
     frames_together: int
     num_warps: int
@@ -122,7 +129,7 @@ def pick(problem: Problem, capability: int) -> Config:
     product, wherever the plane is given. A copy of x with its border moves 4 C bytes a pixel
     (bf16) against 2 C O taps operations: at 1024 multiplications per element it is some tenth of
     the convolution, about what the looked-up addresses cost. Elsewhere both forms read by pointers,
-    and only a given plane is used. Statistics leave room for smaller tiles only.
+    and only a given plane is used.
 
     To few channels a convolution reads x over and over for little work. With taps as columns it
     reads x once per row of the kernel, 2 C kH bytes a pixel through L2 instead of 2 C kT kH kW, and
@@ -188,8 +195,10 @@ def _tile(problem: Problem, form: Form, descriptors: bool, capability: int) -> C
         # Single precision does not run on matrix units here: sums live in registers alone.
         block_m, block_n = 64, min(block_n, 32 if form in ("gather", "joint") else 64)
         block_k, num_warps, num_stages = 16, 4, 2
-    elif descriptors and not problem.statistics:
-        block_m, block_k = 256 if block_n <= 128 else 128, 64
+    elif descriptors:
+        # On Blackwell the sums of a tile of 256 x 128 and its conversion do not fit the registers.
+        tall = block_n <= 128 and not (problem.statistics and capability >= 100)
+        block_m, block_k = 256 if tall else 128, 64
         num_warps, num_stages = 8, 4
     else:
         large = 90 <= capability < 120
@@ -204,6 +213,7 @@ def _tile(problem: Problem, form: Form, descriptors: bool, capability: int) -> C
         block_m=block_m,
         block_n=block_n,
         block_k=_least_padding(total, block_k),
+        sums=problem.statistics,
         split=split,
         frames_together=4,
         num_warps=num_warps,

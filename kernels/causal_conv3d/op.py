@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
-from .. import contract
+from .. import contract, moments
 from ..common.availability import triton_backend
 from ..registry import Backend, Op
 from . import _cpu, _torch, launch, launch_backward, reference
@@ -17,13 +17,33 @@ _NAME = "causal_conv3d"
 _PAD_MODES = ("replicate", "zeros", "valid")
 
 
+@overload
+def causal_conv3d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = ...,
+    stride: Sequence[int] = ...,
+    pad_mode: str = ...,
+    gather_moments: Literal[False] = ...,
+) -> Tensor: ...
+@overload
+def causal_conv3d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = ...,
+    stride: Sequence[int] = ...,
+    pad_mode: str = ...,
+    *,
+    gather_moments: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
 def causal_conv3d(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
     stride: Sequence[int] = (1, 1, 1),
     pad_mode: str = "replicate",
-) -> Tensor:
+    gather_moments: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     r"""Convolve a video, padding time in front only.
 
     .. math:: y_{o,t,h,w} =
@@ -38,10 +58,13 @@ def causal_conv3d(
         stride: steps in T, H, W, each at least 1.
         pad_mode: ``"replicate"`` repeats the border, ``"zeros"`` pads with zeros, ``"valid"`` does
             not pad.
+        gather_moments: also return mean and variance of every channel of y, for the norm behind it.
 
     Returns:
         [B, O, T', H', W'], dtype of `x`; channels-last-3d where `x` is, else contiguous. T' =
         (T-1)//sT + 1 unless `pad_mode` is ``"valid"``.
+        With `gather_moments` a pair: y, and [B, 2, O] in fp32 (fp64 for fp64), means and variances;
+        no gradient flows through them.
 
     Numerics:
         Products summed in fp32 (fp64 for fp64), rounded once. Frame t' depends on frames up to
@@ -55,7 +78,8 @@ def causal_conv3d(
 
     Source: the causal convolution of the HunyuanVideo VAE (replicate) and of Video DC-AE (zeros).
     """
-    return cast(Tensor, FORWARD(*_prepare(x, weight, bias, stride, pad_mode)))
+    y, gathered = FORWARD(*_prepare(x, weight, bias, stride, pad_mode, gather_moments))
+    return (y, gathered) if gather_moments else y
 
 
 def _prepare(
@@ -64,6 +88,7 @@ def _prepare(
     bias: Tensor | None = None,
     stride: Sequence[int] = (1, 1, 1),
     pad_mode: str = "replicate",
+    gather_moments: bool = False,
 ) -> tuple[Any, ...]:
     check(_NAME, x, weight, bias)
     if len(stride) != 3 or any(step < 1 for step in stride):
@@ -79,7 +104,7 @@ def _prepare(
             f"{_NAME}: x of T, H, W {list(x.shape[2:])} is too small for a kernel of "
             f"{list(weight.shape[2:])} with pad_mode {pad_mode!r}"
         )
-    return x, weight, bias, list(stride), pad_mode
+    return x, weight, bias, list(stride), pad_mode, bool(gather_moments)
 
 
 def check(op: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
@@ -104,10 +129,16 @@ def check(op: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
 
 
 def _fake(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], pad_mode: str
-) -> Tensor:
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    pad_mode: str,
+    gather: bool,
+) -> tuple[Tensor, Tensor]:
     shape = reference.output_shape(x.shape, weight.shape, stride, pad_mode)
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=contract.layout_of(x))
+    y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=contract.layout_of(x))
+    return y, moments.fake_moments(x, y, gather)
 
 
 def _fake_backward(
@@ -133,15 +164,19 @@ def fake_gradients(
     )
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, _, ctx.stride, ctx.pad_mode = inputs
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, weight, _, ctx.stride, ctx.pad_mode, _ = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(x, weight)
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 6
     needs = list(ctx.needs_input_grad[:3])
     grads = BACKWARD(grad, *ctx.saved_tensors, ctx.stride, ctx.pad_mode, needs)
-    return (*(g if need else None for g, need in zip(grads, needs, strict=True)), None, None)
+    return (*(g if need else None for g, need in zip(grads, needs, strict=True)), None, None, None)
 
 
 BACKWARD = Op(
@@ -158,13 +193,16 @@ BACKWARD = Op(
 
 FORWARD = Op(
     name=_NAME,
-    schema="(Tensor x, Tensor weight, Tensor? bias, int[3] stride, str pad_mode) -> Tensor",
-    reference=reference.forward,
+    schema="(Tensor x, Tensor weight, Tensor? bias, int[3] stride, str pad_mode, bool gather)"
+    " -> (Tensor, Tensor)",
+    reference=moments.gathered_after(reference.forward, 5),
     fake=_fake,
     backends=[
         triton_backend(__package__, "forward", launch.why_not),
         Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
-        Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED),
+        moments.row_gathering_after(
+            Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED), 5
+        ),
     ],
     prepare=_prepare,
     backward=_backward,

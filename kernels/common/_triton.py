@@ -59,20 +59,22 @@ def sum_partials_kernel(
         tl.store(second_ptr + at, b_out.to(second_ptr.dtype.element_ty), mask=mask_c)
 
 
-def plan_sum_partials(partial: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> Launch:
-    """Plan first[g, c] = sum_s partial[0, g, s, c] and second likewise from partial[1].
+def plan_sum_partials(
+    partial: torch.Tensor, first: torch.Tensor, second: torch.Tensor | None = None
+) -> Launch:
+    """Plan first[g, c] = sum_s partial[0, g, s, c] and, if given, second likewise from partial[1].
 
-    partial: fp32 [2, G, S, C], contiguous; first, second: [G, C], contiguous, any float dtype.
+    partial: fp32 [1 or 2, G, S, C], contiguous; first, second: [G, C], contiguous, any float dtype.
     """
-    _, groups, splits, columns = partial.shape
+    sums, groups, splits, columns = partial.shape
     block_s, block_c = 16, 64
     return Launch(
         kernel=sum_partials_kernel,
-        grid=(cdiv(columns, block_c), groups, 2),
+        grid=(cdiv(columns, block_c), groups, sums),
         arguments={
             "partial_ptr": partial,
             "first_ptr": first,
-            "second_ptr": second,
+            "second_ptr": first if second is None else second,
             "S": splits,
             "C": columns,
             "stride_which": partial.stride(0),

@@ -42,6 +42,8 @@ _POINTER_TYPES = {
     torch.bfloat16: "*bf16",
     torch.int64: "*i64",
     torch.int32: "*i32",
+    torch.int8: "*i8",
+    torch.float8_e4m3fn: "*fp8e4nv",
     torch.bool: "*i1",
 }
 

@@ -16,6 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from .. import native
 from ..contract import layout_of
+from ..moments import fake_moments
 
 if TYPE_CHECKING:
     from opensora_fast import _C
@@ -73,7 +74,8 @@ def convolve(
     pad_mode: str = "replicate",
     affine: Affine | None = None,
     residual: Tensor | None = None,
-) -> Tensor:
+    gather: bool = False,
+) -> tuple[Tensor, Tensor]:
     """Return `conv(upsampled(silu((x - mean) * scale + shift))) + bias + residual`.
 
     Args:
@@ -87,9 +89,11 @@ def convolve(
         pad_mode: "replicate", "zeros" or "valid".
         affine: of the activation before the convolution; None: x itself.
         residual: [B, O, T', H', W'], added to the result.
+        gather: mean and variance of the result's channels while it is written.
 
     Returns:
-        [B, O, T', H', W'], dtype of `x`; channels-last-3d where `x` is, else contiguous.
+        [B, O, T', H', W'], dtype of `x`; channels-last-3d where `x` is, else contiguous. And the
+        moments [B, 2, O] in fp32, or no element.
     """
     key = (tuple(stride), tuple(scale), pad_mode, _isa())
     conv = _conv(tuple(weight.shape), native.DTYPE_CODES[x.dtype], *key)
@@ -98,6 +102,7 @@ def convolve(
     shape = (x.shape[0], weight.shape[0], *out_size)
     y = x.new_empty((shape[0], *shape[2:], shape[1]))
     bias = None if bias is None else bias.to(torch.float32).contiguous()
+    moments = fake_moments(x, y.movedim(-1, 1), gather)
     added = None if residual is None else _channels_last(residual.to(x.dtype))
     conv.run(
         x=dense.data_ptr(),
@@ -108,11 +113,12 @@ def convolve(
         mean=_address(affine and affine.mean),
         scale=_address(affine and affine.scale),
         shift=_address(affine and affine.shift),
+        moments=_address(moments if gather else None),
         batch=x.shape[0],
         size=(x.shape[2], x.shape[3], x.shape[4]),
         out_size=(shape[2], shape[3], shape[4]),
     )
-    return y.permute(0, 4, 1, 2, 3).contiguous(memory_format=layout_of(x))
+    return y.permute(0, 4, 1, 2, 3).contiguous(memory_format=layout_of(x)), moments
 
 
 def packed_bytes(weight: Tensor) -> int:

@@ -16,7 +16,8 @@ class Launch:
     """A Triton kernel with everything it needs to start.
 
     The arguments are given by name. Tensors may live on the meta device as long as the launch is
-    only compiled (see ``opensora_fast.kernels.common.compile``), not run.
+    only compiled (see ``opensora_fast.kernels.common.compile``), not run. ``fp_fusion`` lets the
+    compiler contract a product and a sum into one rounding.
     """
 
     kernel: Any
@@ -25,6 +26,7 @@ class Launch:
     constants: Mapping[str, Any] = field(default_factory=dict)
     num_warps: int = 4
     num_stages: int = 3
+    fp_fusion: bool = True
 
     @property
     def options(self) -> dict[str, Any]:
@@ -32,7 +34,7 @@ class Launch:
         return {
             "num_warps": self.num_warps,
             "num_stages": self.num_stages,
-            "enable_fp_fusion": True,
+            "enable_fp_fusion": self.fp_fusion,
         }
 
     def run(self) -> None:

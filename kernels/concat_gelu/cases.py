@@ -29,6 +29,7 @@ class Case:
 CHECK = (
     Case(name="batch", batch=3, length=7, first=24, second=48),
     Case(name="primes", batch=2, length=5, first=17, second=31),
+    Case(name="tiles", length=3, first=1100, second=1500),
     Case(name="ones", length=1, first=1, second=1),
     Case(name="empty", batch=0, length=4, first=3, second=8),
 )

@@ -7,8 +7,9 @@ from typing import Any, cast
 from torch import Tensor
 
 from .. import contract
+from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _cpu, _torch, reference
+from . import _cpu, _torch, launch, reference
 
 _NAME = "concat_gelu"
 
@@ -78,6 +79,7 @@ BACKWARD = Op(
     reference=reference.backward,
     fake=_fake_backward,
     backends=[
+        triton_backend(__package__, "backward", launch.backward_why_not),
         Backend("cpu", "cpu", _cpu.backward, _cpu.backward_why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.backward, None, _torch.VERIFIED),
     ],
@@ -89,6 +91,7 @@ FORWARD = Op(
     reference=reference.forward,
     fake=_fake,
     backends=[
+        triton_backend(__package__, "forward", launch.why_not),
         Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.forward, None, _torch.VERIFIED),
     ],

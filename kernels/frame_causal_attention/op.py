@@ -91,6 +91,7 @@ BACKWARD = Op(
     reference=reference.backward,
     fake=_fake_backward,
     backends=[
+        triton_backend(__package__, "backward", launch.backward_why_not),
         Backend("torch", "cuda", _torch.cuda_backward, _torch.cuda_why_not),
         Backend("torch", "cpu", _torch.backward, _torch.why_not, _torch.CPU_VERIFIED),
     ],

@@ -7,8 +7,9 @@ from typing import Any, cast
 from torch import Tensor
 
 from .. import contract
+from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _cpu, _torch, reference
+from . import _cpu, _torch, launch, reference
 
 _NAME = "gate_residual"
 
@@ -29,7 +30,7 @@ def gate_residual(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
     Numerics:
         Computed in fp32 (fp64 for fp64) from inputs rounded to the dtype of `x`, rounded once.
         Deterministic. In the backward each product grad * branch is rounded to the dtype of `x`
-        before their fp32 sum.
+        before their fp32 sum. The Triton row rounds neither inputs nor products.
 
     Raises:
         TypeError: an argument is not a floating-point tensor.
@@ -73,7 +74,10 @@ BACKWARD = Op(
     schema="(Tensor grad, Tensor gate, Tensor branch) -> (Tensor, Tensor)",
     reference=reference.backward,
     fake=_fake_backward,
-    backends=[Backend("torch", "any", _torch.backward, None, _torch.VERIFIED)],
+    backends=[
+        triton_backend(__package__, "backward", launch.backward_why_not),
+        Backend("torch", "any", _torch.backward, None, _torch.VERIFIED),
+    ],
 )
 
 FORWARD = Op(
@@ -82,6 +86,7 @@ FORWARD = Op(
     reference=reference.forward,
     fake=_fake,
     backends=[
+        triton_backend(__package__, "forward", launch.why_not),
         Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.forward, None, _torch.VERIFIED),
     ],

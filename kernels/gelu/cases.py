@@ -29,6 +29,7 @@ class Case:
 CHECK = (
     Case(name="batch", batch=3, length=7, width=48),
     Case(name="primes", batch=2, length=5, width=31),
+    Case(name="tiles", length=3, width=1500),
     Case(name="large", length=3, width=64, std=8.0),
     Case(name="ones", length=1, width=1),
     Case(name="empty", batch=0, length=4, width=8),

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from .. import contract
+from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _cpu, _torch, reference
+from . import _cpu, _torch, launch, reference
 
 _NAME = "gelu"
 
@@ -26,8 +27,9 @@ def gelu(x: Tensor) -> Tensor:
         Shape and dtype of `x`; channels-last-3d where `x` is, else contiguous.
 
     Numerics:
-        Computed in fp32 (fp64 for fp64), rounded once. The C++ row evaluates x / (1 + exp(-2u)),
-        which keeps the digits that 1 + tanh(u) cancels for very negative x. Deterministic.
+        Computed in fp32 (fp64 for fp64), rounded once. The C++ and Triton rows evaluate
+        x / (1 + exp(-2u)), which keeps the digits that 1 + tanh(u) cancels for very negative x.
+        Deterministic.
 
     Raises:
         TypeError: `x` is not a floating-point tensor.
@@ -67,6 +69,7 @@ BACKWARD = Op(
     reference=reference.backward,
     fake=_fake_backward,
     backends=[
+        triton_backend(__package__, "backward", launch.backward_why_not),
         Backend("cpu", "cpu", _cpu.backward, _cpu.backward_why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.backward, None, _torch.VERIFIED),
     ],
@@ -78,6 +81,7 @@ FORWARD = Op(
     reference=reference.forward,
     fake=_fake,
     backends=[
+        triton_backend(__package__, "forward", launch.why_not),
         Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.forward, None, _torch.VERIFIED),
     ],

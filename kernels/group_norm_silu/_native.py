@@ -11,6 +11,9 @@ from torch import Tensor
 from ..contract import layout_of
 from ..native import DTYPE_CODES
 
+# Addresses of x, y, weight, bias, mean, rstd; sizes; eps, silu, layout and dtypes.
+Arguments = tuple[int, int, int, int, int, int, int, int, int, int, float, bool, bool, int, int]
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -23,9 +26,7 @@ class Call:
     mean: Tensor
     rstd: Tensor
 
-    def arguments(
-        self, num_groups: int, eps: float, silu: bool
-    ) -> tuple[int, int, int, int, int, int, int, int, int, int, float, bool, bool, int, int]:
+    def arguments(self, num_groups: int, eps: float, silu: bool) -> Arguments:
         """The arguments of the extension's functions, in their order."""
         batch, channels, *trailing = self.x.shape
         return (
@@ -57,10 +58,20 @@ def why_not(x: Tensor, weight: Tensor, bias: Tensor, dtypes: tuple[torch.dtype, 
     return "the tensor is empty" if x.numel() == 0 else None
 
 
-def prepare(x: Tensor, weight: Tensor, bias: Tensor, num_groups: int) -> Call:
-    """Allocate the outputs; copy what is not dense, as every backend of this op does."""
+def prepare(
+    x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, y: Tensor | None = None
+) -> Call:
+    """Allocate the outputs; copy what is not dense, as every backend of this op does.
+
+    `y` is where the result goes, if not to a tensor like x; without elements: nowhere.
+    """
     x = x.contiguous(memory_format=layout_of(x))
     mean = x.new_empty((x.shape[0], num_groups), dtype=torch.float32)
     return Call(
-        x, weight.contiguous(), bias.contiguous(), torch.empty_like(x), mean, torch.empty_like(mean)
+        x,
+        weight.contiguous(),
+        bias.contiguous(),
+        torch.empty_like(x) if y is None else y,
+        mean,
+        torch.empty_like(mean),
     )

@@ -96,7 +96,9 @@ def backward(x: torch.Tensor, num_sms: int) -> tuple[Launch, Launch]:
     return sums, _triton_backward.plan_dx(*inputs, coefficients, x, config)
 
 
-def _parameters(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def _parameters(
+    x: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     mean = meta(1, NUM_GROUPS, dtype=torch.float32)
     weight = meta(CHANNELS, dtype=x.dtype)
     return mean, mean, weight, weight

@@ -1,15 +1,17 @@
 """group_norm_silu_conv3d in C++ for the CPU: neither the normalised nor the padded video exists.
 
-One pass gathers the statistics; the convolution normalises and activates what it reads, and adds
-the residual to what it writes.
+The convolution normalises and activates what it reads, adds the residual to what it writes, and
+gathers the moments of that for the next norm; where those of x are not given, a pass gathers them.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..common import conv3d
 from ..group_norm_silu import _cpu as norm
+from ..moments import group_moments
 
 VERIFIED = conv3d.VERIFIED
 
@@ -23,6 +25,7 @@ def why_not(
     weight: Tensor,
     bias: Tensor | None,
     residual: Tensor | None,
+    *_: object,
 ) -> str | None:
     """Say why the kernel cannot serve this call, or return None."""
     if residual is not None and residual.dtype != x.dtype:
@@ -40,7 +43,34 @@ def forward(
     weight: Tensor,
     bias: Tensor | None,
     residual: Tensor | None,
-) -> Tensor:
-    """Return the convolution of the activated x, plus the residual."""
-    affine = conv3d.Affine(*norm.affine(x, norm_weight, norm_bias, num_groups, eps))
-    return conv3d.convolve(x, weight, bias, x.shape[2:], affine=affine, residual=residual)
+    moments: Tensor | None,
+    gather: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return the convolution of the activated x, plus the residual, and its channels' moments."""
+    if moments is None:
+        folded = norm.affine(x, norm_weight, norm_bias, num_groups, eps)
+    else:
+        folded = _affine_of(moments, norm_weight, norm_bias, num_groups, eps)
+    return conv3d.convolve(
+        x, weight, bias, x.shape[2:], affine=conv3d.Affine(*folded), residual=residual,
+        gather=gather,
+    )  # fmt: skip
+
+
+def _affine_of(
+    moments: Tensor, norm_weight: Tensor, norm_bias: Tensor, num_groups: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `norm.affine` returns, from moments that are known."""
+    batch, _, channels = moments.shape
+    mean, variance = group_moments(moments, num_groups)
+    root = torch.rsqrt(variance + eps)
+    per_channel = (
+        part[..., None].expand(-1, -1, channels // num_groups).reshape(batch, channels)
+        for part in (mean, root)
+    )
+    centre, scale = per_channel
+    return (
+        centre.contiguous(),
+        (scale * norm_weight.float()).contiguous(),
+        norm_bias.float().expand(batch, -1).contiguous(),
+    )

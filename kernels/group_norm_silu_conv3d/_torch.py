@@ -32,7 +32,7 @@ def forward(
 ) -> Tensor:
     """Return the convolution of the activated x, plus the residual."""
     h = norm.FORWARD(x, norm_weight, norm_bias, num_groups, eps, True)[0]
-    y: Tensor = conv.FORWARD(h, weight, bias, list(STRIDE), PAD_MODE)
+    y: Tensor = conv.FORWARD(h, weight, bias, list(STRIDE), PAD_MODE, False)[0]
     if residual is None:
         return y
     return (y + residual).to(y.dtype).contiguous(memory_format=layout_of(x))

@@ -1,29 +1,88 @@
 """group_norm_silu_conv3d in Triton: three kernels of the two ops that it joins.
 
-Statistics of x; one pass that normalises and activates x into bordered, channels-last frames; the
-convolution in its plane form, which adds bias and residual to its fp32 sums before it rounds. The
-activated video is rounded to the dtype of x, as by the two ops one after the other.
-Bytes: reads x twice, writes and reads the activated video, reads the residual, writes y; see
-causal_conv3d/_triton.py for how often the convolution reads through L2. Activating inside the
-convolution would repeat SiLU once per tap.
+Statistics of x, unless its moments are given; one pass that normalises and activates x into
+bordered, channels-last frames; the convolution in its plane form, which adds bias and residual to
+its fp32 sums before it rounds, and sums the result for the norm behind it. The activated video is
+rounded to the dtype of x, as by the two ops one after the other.
+Memory: activated frames exist a few gigabytes at a time; a long video goes in runs of frames, each
+of which activates the kT - 1 frames before it once more.
+Bytes: reads x twice (once with its moments), writes and reads the activated video, reads the
+residual, writes y; see causal_conv3d/_triton.py for how often the convolution reads through L2.
+Activating inside the convolution would repeat SiLU once per tap.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import torch
 from torch import Tensor
 
-from ..causal_conv3d._triton import convolve_plane
+from ..causal_conv3d._triton import convolve_plane, convolve_plane_and_sum, moments_of
 from ..contract import layout_of
 from ..group_norm_silu._triton import activate, statistics
+from ..moments import fake_moments, group_moments
+
+# Of activated video at a time. The untiled decode of 129 frames of 768 x 768 would else hold 20 GB
+# of it beside its input, output and residual of as much each.
+MAX_PLANE_BYTES = 4 << 30
 
 
 def forward(
     x: Tensor, norm_weight: Tensor, norm_bias: Tensor, num_groups: int, eps: float,
     weight: Tensor, bias: Tensor | None, residual: Tensor | None,
-) -> Tensor:  # fmt: skip
+    moments: Tensor | None, gather: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Run the forward as the op's schema has it."""
-    mean, rstd = statistics(x, num_groups, eps)
-    border = (weight.shape[3] // 2, weight.shape[4] // 2)
-    plane = activate(x, mean, rstd, norm_weight, norm_bias, num_groups, silu=True, border=border)
-    y = convolve_plane(plane, weight, bias, residual)
-    return y.permute(0, 4, 1, 2, 3).contiguous(memory_format=layout_of(x))
+    if moments is None:
+        mean, rstd = statistics(x, num_groups, eps)
+    else:
+        mean, variance = group_moments(moments, num_groups)
+        rstd = torch.rsqrt(variance + eps)
+    out_channels, _, depth, height, width = weight.shape
+    border = (height // 2, width // 2)
+    y = x.new_empty((x.shape[0], *x.shape[2:], out_channels))
+    partials = []
+    for items, frames in _runs(x, border):
+        missing = max(0, depth - 1 - frames.start)
+        seen = slice(frames.start - (depth - 1 - missing), frames.stop)
+        plane = activate(
+            x[items, :, seen], mean[items], rstd[items], norm_weight, norm_bias, num_groups,
+            silu=True, border=border,
+        )  # fmt: skip
+        added = None if residual is None else residual[items, :, frames]
+        into = {"y": y[items, frames], "front": missing}
+        if gather:
+            partials.append(convolve_plane_and_sum(plane, weight, bias, added, **into)[1])
+        else:
+            convolve_plane(plane, weight, bias, added, **into)
+    if gather:
+        gathered = moments_of(y, _joined(partials, x.shape[0]))
+    else:
+        gathered = fake_moments(x, x, False)
+    return y.permute(0, 4, 1, 2, 3).contiguous(memory_format=layout_of(x)), gathered
+
+
+def _runs(x: Tensor, border: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    """Batch items and frames whose activated video is of a bearable size: all, or runs of one."""
+    batch, channels, num_frames, height, width = x.shape
+    area = (height + 2 * border[0]) * (width + 2 * border[1])
+    step = max(1, MAX_PLANE_BYTES // (area * channels * x.element_size()))
+    if batch * num_frames <= step:
+        yield slice(0, batch), slice(0, num_frames)
+        return
+    for item in range(batch):
+        for first in range(0, num_frames, step):
+            yield slice(item, item + 1), slice(first, min(first + step, num_frames))
+
+
+def _joined(partials: list[Tensor | None], batch: int) -> Tensor | None:
+    """The sums of all runs, in the order of `_runs`, as those of one pass."""
+    found = [partial for partial in partials if partial is not None]
+    if not found:
+        return None
+    if found[0].shape[1] == batch:
+        return torch.cat(found, dim=2)
+    runs = len(found) // batch
+    items = [torch.cat(found[i : i + runs], dim=2) for i in range(0, len(found), runs)]
+    return torch.cat(items, dim=1)

@@ -9,6 +9,7 @@ import torch
 
 from ..causal_conv3d.cases import flops as flops
 from ..inputs import Draw, elements
+from ..moments import channel_moments
 
 EPS = 1e-6
 
@@ -30,6 +31,8 @@ class Case:
     kernel: tuple[int, int, int] = (3, 3, 3)
     bias: bool = True
     residual: bool = True
+    moments: bool = False
+    gather: bool = False
     slack: float = 2e-5
 
     @property
@@ -56,6 +59,28 @@ CHECK = (
     Case(name="wide", channels=16, out_channels=136, groups=4, size=(2, 2, 3), kernel=(2, 3, 3)),
     Case(name="pixel", channels=32, out_channels=8, groups=2, size=(3, 1, 1), bias=False),
     Case(name="pointwise", channels=6, out_channels=4, groups=3, size=(2, 3, 2), kernel=(1, 1, 1)),
+    Case(
+        name="moments",
+        batch=2,
+        channels=16,
+        out_channels=24,
+        groups=4,
+        size=(3, 6, 9),
+        moments=True,
+        gather=True,
+    ),
+    Case(
+        name="pointwise-moments",
+        channels=6,
+        out_channels=20,
+        groups=3,
+        size=(2, 3, 2),
+        kernel=(1, 1, 1),
+        moments=True,
+        gather=True,
+    ),
+    # More than one tile of the kernels that take whole tiles of channels.
+    Case(name="tiles", channels=128, out_channels=128, groups=32, size=(2, 2, 17)),
     Case(name="empty", batch=0, channels=4, out_channels=2, groups=2, size=(2, 3, 3)),
 )
 
@@ -88,7 +113,9 @@ def make_inputs(
     weight = draw.normal(*case.weight_shape, std=fan_in**-0.5)
     bias = draw.normal(case.out_channels) if case.bias else None
     residual = draw.normal(*case.y_shape) if case.residual else None
-    return x, norm_weight, norm_bias, case.groups, weight, bias, residual, EPS
+    moments = channel_moments(x) if case.moments else None
+    arguments = (x, norm_weight, norm_bias, case.groups, weight, bias, residual, EPS)
+    return (*arguments, moments, case.gather) if case.moments or case.gather else arguments
 
 
 def bytes(case: Case, itemsize: int = 2, backward: bool = False) -> int:

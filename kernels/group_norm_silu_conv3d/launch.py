@@ -22,6 +22,7 @@ def why_not(
     weight: Tensor,
     bias: Tensor | None,
     residual: Tensor | None,
+    *_: object,
 ) -> str | None:
     """Return why the forward kernels cannot serve a call, or None."""
     tensors = [t for t in (weight, bias, residual) if t is not None]

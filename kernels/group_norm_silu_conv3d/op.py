@@ -3,21 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
 from .. import contract
+from .. import moments as of_channels
 from ..causal_conv3d import op as conv
 from ..common.availability import triton_backend
 from ..group_norm_silu import op as norm
 from ..registry import Backend, Op
-from . import _cpu, _torch, launch, reference
+from . import _cpu, _cuda, _torch, launch, reference
 
 _NAME = "group_norm_silu_conv3d"
 
 
+@overload
+def group_norm_silu_conv3d(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    num_groups: int,
+    weight: Tensor,
+    bias: Tensor | None = ...,
+    residual: Tensor | None = ...,
+    eps: float = ...,
+    moments: Tensor | None = ...,
+    gather_moments: Literal[False] = ...,
+) -> Tensor: ...
+@overload
+def group_norm_silu_conv3d(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    num_groups: int,
+    weight: Tensor,
+    bias: Tensor | None = ...,
+    residual: Tensor | None = ...,
+    eps: float = ...,
+    moments: Tensor | None = ...,
+    *,
+    gather_moments: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
 def group_norm_silu_conv3d(
     x: Tensor,
     norm_weight: Tensor,
@@ -27,7 +55,9 @@ def group_norm_silu_conv3d(
     bias: Tensor | None = None,
     residual: Tensor | None = None,
     eps: float = 1e-6,
-) -> Tensor:
+    moments: Tensor | None = None,
+    gather_moments: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     r"""Normalise, activate, convolve causally, add.
 
     .. math:: y = \mathrm{causal\_conv3d}(\mathrm{group\_norm\_silu}(x), w, b) + r
@@ -43,9 +73,15 @@ def group_norm_silu_conv3d(
         bias: [O], dtype of `x`; None adds nothing.
         residual: [B, O, T, H, W], dtype of `x`; None adds nothing.
         eps: added to the variance.
+        moments: [B, 2, C] in fp32 (fp64 for fp64), means and variances of the channels of `x` as
+            the convolution that made it gathered them: spares reading x for them. They must be
+            those of `x`; a backend may compute them again.
+        gather_moments: also return mean and variance of every channel of y, for the norm behind it.
 
     Returns:
         [B, O, T, H, W], dtype of `x`; channels-last-3d where `x` is, else contiguous.
+        With `gather_moments` a pair: y, and [B, 2, O] in fp32 (fp64 for fp64), means and variances;
+        no gradient flows through them.
 
     Numerics:
         As the two ops; the activated video may be rounded to the dtype of `x` or not, and so may
@@ -57,8 +93,11 @@ def group_norm_silu_conv3d(
 
     Source: the resnet block of the HunyuanVideo VAE.
     """
-    args = _prepare(x, norm_weight, norm_bias, num_groups, weight, bias, residual, eps)
-    return cast(Tensor, FORWARD(*args))
+    args = _prepare(
+        x, norm_weight, norm_bias, num_groups, weight, bias, residual, eps, moments, gather_moments
+    )
+    y, gathered = FORWARD(*args)
+    return (y, gathered) if gather_moments else y
 
 
 def _prepare(
@@ -70,6 +109,8 @@ def _prepare(
     bias: Tensor | None = None,
     residual: Tensor | None = None,
     eps: float = 1e-6,
+    moments: Tensor | None = None,
+    gather_moments: bool = False,
 ) -> tuple[Any, ...]:
     contract.check_tensors(_NAME, x=x, weight=weight, residual=residual)
     norm.check(_NAME, x, norm_weight, norm_bias, num_groups, eps)
@@ -80,7 +121,17 @@ def _prepare(
         contract.check_shape(_NAME, "residual", residual, _shape(x, weight))
         if not contract.autocast_is_on(x.device):
             contract.check_same_dtype(_NAME, x=x, residual=residual)
-    return x, norm_weight, norm_bias, num_groups, float(eps), weight, bias, residual
+    if moments is not None:
+        contract.check_shape(_NAME, "moments", moments, (x.shape[0], 2, x.shape[1]))
+        if moments.dtype is not contract.wide(x.dtype):
+            raise TypeError(
+                f"{_NAME}: moments is {moments.dtype}, expected {contract.wide(x.dtype)}"
+            )
+        if contract.autocast_is_on(x.device):
+            # It would round them to its dtype, and x with them.
+            moments = None
+    affine = (norm_weight, norm_bias, num_groups, float(eps))
+    return x, *affine, weight, bias, residual, moments, bool(gather_moments)
 
 
 def _shape(x: Tensor, weight: Tensor) -> tuple[int, ...]:
@@ -96,9 +147,12 @@ def _fake(
     weight: Tensor,
     bias: Tensor | None,
     residual: Tensor | None,
-) -> Tensor:
+    moments: Tensor | None,
+    gather: bool,
+) -> tuple[Tensor, Tensor]:
     layout = contract.layout_of(x)
-    return torch.empty(_shape(x, weight), dtype=x.dtype, device=x.device, memory_format=layout)
+    y = torch.empty(_shape(x, weight), dtype=x.dtype, device=x.device, memory_format=layout)
+    return y, of_channels.fake_moments(x, y, gather)
 
 
 def _fake_backward(
@@ -118,19 +172,23 @@ def _fake_backward(
     return dx, scale, shift, dweight, dbias
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, norm_weight, norm_bias, ctx.num_groups, ctx.eps, weight, _, _ = inputs
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, norm_weight, norm_bias, ctx.num_groups, ctx.eps, weight, *_ = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(x, norm_weight, norm_bias, weight)
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 10
     wanted = ctx.needs_input_grad
     x, norm_weight, norm_bias, weight = ctx.saved_tensors
     needs = [any(wanted[:3]), wanted[5], wanted[6]]
     dx, dscale, dshift, dweight, dbias = BACKWARD(
         grad, x, norm_weight, norm_bias, ctx.num_groups, ctx.eps, weight, needs
     )
-    grads = (dx, dscale, dshift, None, None, dweight, dbias, grad)
+    grads = (dx, dscale, dshift, None, None, dweight, dbias, grad, None, None)
     return tuple(g if need else None for g, need in zip(grads, wanted, strict=True))
 
 
@@ -149,13 +207,17 @@ BACKWARD = Op(
 FORWARD = Op(
     name=_NAME,
     schema="(Tensor x, Tensor norm_weight, Tensor norm_bias, int num_groups, float eps,"
-    " Tensor weight, Tensor? bias, Tensor? residual) -> Tensor",
-    reference=reference.forward,
+    " Tensor weight, Tensor? bias, Tensor? residual, Tensor? moments, bool gather)"
+    " -> (Tensor, Tensor)",
+    reference=of_channels.gathered_after(reference.forward, 8),
     fake=_fake,
     backends=[
+        of_channels.row_gathering_after(Backend("cuda", "cuda", _cuda.forward, _cuda.why_not), 8),
         triton_backend(__package__, "forward", launch.why_not),
         Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
-        Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED),
+        of_channels.row_gathering_after(
+            Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED), 8
+        ),
     ],
     prepare=_prepare,
     backward=_backward,

@@ -43,14 +43,24 @@ def layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e
 
 
 def _prepare(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) -> tuple[Any, ...]:
-    contract.check_tensors(_NAME, x=x, shift=shift, scale=scale)
-    if x.dim() != 3 or x.shape[2] < 1:
-        raise ValueError(f"{_NAME}: x must be [B, L, M], got shape {list(x.shape)}")
-    contract.check_shape(_NAME, "shift", shift, (x.shape[0], x.shape[2]))
-    contract.check_shape(_NAME, "scale", scale, (x.shape[0], x.shape[2]))
-    if eps < 0:
-        raise ValueError(f"{_NAME}: eps must not be negative, got {eps}")
+    check(_NAME, x, shift, scale, eps)
     return x, shift, scale, float(eps)
+
+
+def check(op: str, x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> None:
+    """Raise unless the arguments fit each other, for this op and its relatives.
+
+    Raises:
+        TypeError: an argument is not a floating-point tensor.
+        ValueError: shapes, eps or devices do not fit.
+    """
+    contract.check_tensors(op, x=x, shift=shift, scale=scale)
+    if x.dim() != 3 or x.shape[2] < 1:
+        raise ValueError(f"{op}: x must be [B, L, M], got shape {list(x.shape)}")
+    contract.check_shape(op, "shift", shift, (x.shape[0], x.shape[2]))
+    contract.check_shape(op, "scale", scale, (x.shape[0], x.shape[2]))
+    if eps < 0:
+        raise ValueError(f"{op}: eps must not be negative, got {eps}")
 
 
 def _fake(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:

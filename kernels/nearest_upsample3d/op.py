@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from .. import contract
+from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _torch, reference
+from . import _torch, launch, reference
 
 _NAME = "nearest_upsample3d"
 
@@ -97,7 +98,10 @@ BACKWARD = Op(
     schema="(Tensor grad, int[3] scale) -> Tensor",
     reference=reference.backward,
     fake=_fake_backward,
-    backends=[Backend("torch", "any", _torch.backward, None, _torch.VERIFIED)],
+    backends=[
+        triton_backend(__package__, "backward", launch.why_not),
+        Backend("torch", "any", _torch.backward, None, _torch.VERIFIED),
+    ],
 )
 
 FORWARD = Op(
@@ -105,7 +109,10 @@ FORWARD = Op(
     schema="(Tensor x, int[3] scale) -> Tensor",
     reference=reference.forward,
     fake=_fake,
-    backends=[Backend("torch", "any", _torch.forward, None, _torch.VERIFIED)],
+    backends=[
+        triton_backend(__package__, "forward", launch.why_not),
+        Backend("torch", "any", _torch.forward, None, _torch.VERIFIED),
+    ],
     prepare=_prepare,
     backward=_backward,
     setup_context=_save,

@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import contract
 from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _cpu, _torch, launch, reference
+from . import _cpu, _cuda, _torch, launch, reference
 
 _NAME = "qk_norm_rope"
 _LAYOUTS = ("half", "interleaved")
@@ -155,6 +155,7 @@ FORWARD = Op(
     reference=reference.forward,
     fake=_fake,
     backends=[
+        Backend("cuda", "cuda", _cuda.forward, _cuda.why_not),
         triton_backend(__package__, "forward", launch.why_not),
         Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.forward, None, _torch.VERIFIED),

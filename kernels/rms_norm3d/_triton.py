@@ -70,9 +70,10 @@ def forward_kernel(
         start = ((pid % programs_per_item) * tiles_per_program + tile) * BLOCK_P
         offs_p = start + tl.arange(0, BLOCK_P)
         mask_p = (offs_p < P)[:, None]
-        at = base + offs_p[:, None] * stride_p + offs_c[None, :] * stride_c
+        at_p = base + offs_p[:, None] * stride_p
         if WHOLE:
             mask = mask_p & (offs_c < C)[None, :]
+            at = at_p + offs_c[None, :] * stride_c
             b_x = tl.load(x_ptr + at, mask=mask, other=0.0).to(tl.float32)
             b_r = reciprocal_root(tl.sum(b_x * b_x, axis=1) / C, eps)[:, None]
             b_y = activated(b_x * b_r * b_weight + b_bias, ACTIVATION)
@@ -80,18 +81,19 @@ def forward_kernel(
         else:
             b_square = tl.zeros([BLOCK_P, BLOCK_C], dtype=tl.float32)
             for first in range(0, C, BLOCK_C):
-                mask = mask_p & (first + offs_c < C)[None, :]
-                b_x = tl.load(x_ptr + at + first * stride_c, mask=mask, other=0.0).to(tl.float32)
-                b_square += b_x * b_x
+                here = first + offs_c
+                mask = mask_p & (here < C)[None, :]
+                b_x = tl.load(x_ptr + at_p + here[None, :] * stride_c, mask=mask, other=0.0)
+                b_square += b_x.to(tl.float32) * b_x.to(tl.float32)
             b_r = reciprocal_root(tl.sum(b_square, axis=1) / C, eps)[:, None]
             for first in range(0, C, BLOCK_C):
                 here = first + offs_c
                 mask = mask_p & (here < C)[None, :]
                 b_w, b_b = load_affine(weight_ptr, bias_ptr, here, here < C, HAS_BIAS)
-                b_x = tl.load(x_ptr + at + first * stride_c, mask=mask, other=0.0).to(tl.float32)
+                at_piece = at_p + here[None, :] * stride_c
+                b_x = tl.load(x_ptr + at_piece, mask=mask, other=0.0).to(tl.float32)
                 b_y = activated(b_x * b_r * b_w + b_b, ACTIVATION)
-                b_y = b_y.to(y_ptr.dtype.element_ty)
-                tl.store(y_ptr + at + first * stride_c, b_y, mask=mask)
+                tl.store(y_ptr + at_piece, b_y.to(y_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -146,11 +148,13 @@ def backward_pieces_kernel(
     mask_p = offs_p < P
     offs_c = tl.arange(0, BLOCK_C).to(tl.int64)
     base = (pid // programs_per_item) * stride_b
-    at = base + offs_p[:, None] * stride_p + offs_c[None, :] * stride_c
+    at_p = base + offs_p[:, None] * stride_p
     b_square = tl.zeros([BLOCK_P, BLOCK_C], dtype=tl.float32)
     for first in range(0, C, BLOCK_C):
-        mask = mask_p[:, None] & (first + offs_c < C)[None, :]
-        b_x = tl.load(x_ptr + at + first * stride_c, mask=mask, other=0.0).to(tl.float32)
+        here = first + offs_c
+        mask = mask_p[:, None] & (here < C)[None, :]
+        at = at_p + here[None, :] * stride_c
+        b_x = tl.load(x_ptr + at, mask=mask, other=0.0).to(tl.float32)
         b_square += b_x * b_x
     b_r = reciprocal_root(tl.sum(b_square, axis=1) / C, eps)
     # A position past the end is zero: with eps = 0 its infinite r would poison the sums.
@@ -161,8 +165,9 @@ def backward_pieces_kernel(
         mask_c = here < C
         mask = mask_p[:, None] & mask_c[None, :]
         b_weight, b_bias = load_affine(weight_ptr, bias_ptr, here, mask_c, HAS_BIAS)
-        b_x = tl.load(x_ptr + at + first * stride_c, mask=mask, other=0.0).to(tl.float32)
-        b_dy = tl.load(dy_ptr + at + first * stride_c, mask=mask, other=0.0).to(tl.float32)
+        at = at_p + here[None, :] * stride_c
+        b_x = tl.load(x_ptr + at, mask=mask, other=0.0).to(tl.float32)
+        b_dy = tl.load(dy_ptr + at, mask=mask, other=0.0).to(tl.float32)
         b_normed = b_x * b_r
         b_dz = through_activation(b_dy, b_normed * b_weight + b_bias, ACTIVATION)
         b_sum += b_dz * b_weight * b_normed
@@ -174,12 +179,13 @@ def backward_pieces_kernel(
         here = first + offs_c
         mask = mask_p[:, None] & (here < C)[None, :]
         b_weight, b_bias = load_affine(weight_ptr, bias_ptr, here, here < C, HAS_BIAS)
-        b_x = tl.load(x_ptr + at + first * stride_c, mask=mask, other=0.0).to(tl.float32)
-        b_dy = tl.load(dy_ptr + at + first * stride_c, mask=mask, other=0.0).to(tl.float32)
+        at = at_p + here[None, :] * stride_c
+        b_x = tl.load(x_ptr + at, mask=mask, other=0.0).to(tl.float32)
+        b_dy = tl.load(dy_ptr + at, mask=mask, other=0.0).to(tl.float32)
         b_normed = b_x * b_r
         b_dz = through_activation(b_dy, b_normed * b_weight + b_bias, ACTIVATION)
         b_dx = (b_r * (b_dz * b_weight - b_normed * b_along)).to(dx_ptr.dtype.element_ty)
-        tl.store(dx_ptr + at + first * stride_c, b_dx, mask=mask)
+        tl.store(dx_ptr + at, b_dx, mask=mask)
 
 
 def forward(

@@ -11,6 +11,8 @@ from ..common.launch import cdiv, next_power_of_two, share_tiles
 
 # Elements of the largest tile: its programs have 16 warps, a thread 16 elements.
 _MAX_TILE = 8192
+# Channels of the largest tile: with 8192 the backward in fp32 spills a few registers.
+_MAX_WIDTH = 4096
 # Contiguous, a program takes runs of this many positions: two sectors of half precision.
 _RUN = 32
 # Channels at a time of a position too long for one tile.
@@ -64,7 +66,7 @@ def pick(problem: Problem, num_sms: int) -> Config:
     """Choose the launch: whole positions where a tile of them fits the registers."""
     block_c = next_power_of_two(problem.channels)
     least = 1 if problem.channels_last else _RUN
-    whole = least * block_c <= _MAX_TILE
+    whole = block_c <= _MAX_WIDTH and least * block_c <= _MAX_TILE
     if not whole:
         block_c = _PIECE if problem.channels_last else _PIECE // 2
     block_p = max(least, 2048 // block_c)
@@ -78,11 +80,13 @@ def pick(problem: Problem, num_sms: int) -> Config:
     else:
         # A few tiles per program reuse weight and bias.
         walk = share_tiles(num_tiles, problem.batch, max_programs=32 * num_sms, max_tiles=8)
+    # Backwards eight values live for every element of a tile; forwards, four.
+    per_warp = 32 * (8 if problem.backward else 16)
     return Config(
         whole=whole,
         block_p=block_p,
         block_c=block_c,
         programs_per_item=walk.programs,
         tiles_per_program=walk.tiles,
-        num_warps=min(max(1, block_p * block_c // 512), 16),
+        num_warps=min(max(1, block_p * block_c // per_warp), 16),
     )

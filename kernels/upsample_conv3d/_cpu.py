@@ -16,7 +16,9 @@ from .reference import output_size
 VERIFIED = conv3d.VERIFIED
 
 
-def why_not(x: Tensor, weight: Tensor, bias: Tensor | None, scale: Sequence[int]) -> str | None:
+def why_not(
+    x: Tensor, weight: Tensor, bias: Tensor | None, scale: Sequence[int], gather: bool
+) -> str | None:
     """Say why the kernel cannot serve this call, or return None."""
     if tuple(weight.shape[2:]) != (3, 3, 3):
         return f"the kernel serves 3x3x3 convolutions, weight has {list(weight.shape[2:])}"
@@ -25,6 +27,9 @@ def why_not(x: Tensor, weight: Tensor, bias: Tensor | None, scale: Sequence[int]
     return conv3d.why_not(x, weight)
 
 
-def forward(x: Tensor, weight: Tensor, bias: Tensor | None, scale: Sequence[int]) -> Tensor:
-    """Return the convolution of the upsampled x."""
-    return conv3d.convolve(x, weight, bias, output_size(x.shape[2:], scale), scale=scale)
+def forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, scale: Sequence[int], gather: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the convolution of the upsampled x, and the moments of its channels."""
+    size = output_size(x.shape[2:], scale)
+    return conv3d.convolve(x, weight, bias, size, scale=scale, gather=gather)

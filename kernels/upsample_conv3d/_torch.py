@@ -26,7 +26,8 @@ def backward_why_not(grad: Tensor, *_: Any) -> str | None:
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, scale: Sequence[int]) -> Tensor:
     """Return the convolution of the upsampled x."""
-    y: Tensor = conv.FORWARD(upsample.FORWARD(x, list(scale)), weight, bias, list(STRIDE), PAD_MODE)
+    large = upsample.FORWARD(x, list(scale))
+    y: Tensor = conv.FORWARD(large, weight, bias, list(STRIDE), PAD_MODE, False)[0]
     return y
 
 

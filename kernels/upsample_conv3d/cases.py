@@ -29,6 +29,7 @@ class Case:
     scale: tuple[int, int, int] = (2, 2, 2)
     kernel: tuple[int, int, int] = (3, 3, 3)
     bias: bool = True
+    gather: bool = False
     slack: float = 2e-5
 
     @property
@@ -55,6 +56,15 @@ CHECK = (
     Case(name="wide", channels=16, out_channels=16, size=(1, 1, 67), scale=(1, 2, 2)),
     Case(name="other-scale", channels=3, out_channels=4, size=(2, 2, 3), scale=(3, 1, 2)),
     Case(name="other-kernel", channels=3, out_channels=2, size=(2, 3, 3), kernel=(1, 3, 1)),
+    Case(name="moments", batch=2, channels=16, out_channels=24, size=(3, 4, 5), gather=True),
+    Case(
+        name="moments-space",
+        channels=17,
+        out_channels=9,
+        size=(2, 3, 4),
+        scale=(1, 2, 2),
+        gather=True,
+    ),
     Case(name="empty", batch=0, channels=3, out_channels=2, size=(2, 3, 3)),
 )
 
@@ -84,4 +94,5 @@ def make_inputs(
     x = draw.normal(*case.x_shape)
     weight = draw.normal(*case.weight_shape, std=fan_in**-0.5)
     bias = draw.normal(case.out_channels) if case.bias else None
-    return x, weight, bias, case.scale
+    arguments = (x, weight, bias, case.scale)
+    return (*arguments, True) if case.gather else arguments

@@ -1,10 +1,13 @@
 """The parts of the HunyuanVideo autoencoder.
 
 Axes: B batch, C channels, T frames, H rows, W columns. Layers hold parameters and shapes; the
-functions of `opensora_fast.kernels` hold the arithmetic.
+functions of `opensora_fast.kernels` hold the arithmetic. With a video goes what the convolution
+that made it gathered for the next norm: the moments `[B, 2, C]` of its channels, or None.
 """
 
 from __future__ import annotations
+
+from typing import TypeAlias
 
 from torch import Tensor, nn
 
@@ -21,6 +24,7 @@ from .config import HunyuanVAEConfig
 NORM_EPS = 1e-6
 
 Stride = tuple[int, int, int]
+Gathered: TypeAlias = "tuple[Tensor, Tensor | None]"
 
 
 class CausalConv3d(nn.Module):
@@ -41,6 +45,13 @@ class CausalConv3d(nn.Module):
         y: Tensor = causal_conv3d(x, self.conv.weight, self.conv.bias, stride=self.stride)
         return y
 
+    def gathering(self, x: Tensor) -> Gathered:
+        """Convolve x `[B, C, T, H, W]`, with the moments of the result."""
+        y: Gathered = causal_conv3d(
+            x, self.conv.weight, self.conv.bias, stride=self.stride, gather_moments=True
+        )
+        return y
+
 
 class GroupNormSiLU(nn.GroupNorm):
     """Group norm over channels of the group and all frames, then SiLU unless switched off."""
@@ -56,11 +67,21 @@ class GroupNormSiLU(nn.GroupNorm):
         )
         return y
 
-    def then(self, conv: CausalConv3d, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    def then(
+        self, conv: CausalConv3d, x: Tensor, moments: Tensor | None, residual: Tensor | None = None
+    ) -> Gathered:
         """Convolve the normalised and activated x `[B, C, T, H, W]`, add the residual."""
-        y: Tensor = group_norm_silu_conv3d(
+        y: Gathered = group_norm_silu_conv3d(
             x, self.weight, self.bias, self.num_groups, conv.conv.weight, conv.conv.bias, residual,
-            eps=self.eps,
+            eps=self.eps, moments=moments, gather_moments=True,
+        )  # fmt: skip
+        return y
+
+    def last(self, conv: CausalConv3d, x: Tensor, moments: Tensor | None) -> Tensor:
+        """As `then`, with no norm behind it."""
+        y: Tensor = group_norm_silu_conv3d(
+            x, self.weight, self.bias, self.num_groups, conv.conv.weight, conv.conv.bias,
+            eps=self.eps, moments=moments,
         )  # fmt: skip
         return y
 
@@ -78,10 +99,11 @@ class ResnetBlock(nn.Module):
         if in_channels != out_channels:
             self.conv_shortcut = CausalConv3d(in_channels, out_channels, kernel_size=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, moments: Tensor | None = None) -> Gathered:
         """Map x `[B, C, T, H, W]` to the block's width."""
         shortcut = x if self.conv_shortcut is None else self.conv_shortcut(x)
-        return self.norm2.then(self.conv2, self.norm1.then(self.conv1, x), residual=shortcut)
+        h, moments = self.norm1.then(self.conv1, x, moments)
+        return self.norm2.then(self.conv2, h, moments, residual=shortcut)
 
 
 class FrameAttention(nn.Module):
@@ -115,13 +137,13 @@ class MidBlock(nn.Module):
             self.attentions.append(FrameAttention(channels, groups))
         self.resnets = nn.ModuleList(ResnetBlock(channels, channels, groups) for _ in range(2))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, moments: Tensor | None = None) -> Gathered:
         """Map x `[B, C, T, H, W]` to the same shape."""
-        x = self.resnets[0](x)
+        x, moments = self.resnets[0](x, moments)
         for attention in self.attentions:
-            x = attention(x)
-        x = self.resnets[1](x)
-        return x
+            x, moments = attention(x), None
+        y: Gathered = self.resnets[1](x, moments)
+        return y
 
 
 class Downsample(nn.Module):
@@ -131,10 +153,9 @@ class Downsample(nn.Module):
         super().__init__()
         self.conv = CausalConv3d(channels, channels, stride=stride)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, moments: Tensor | None = None) -> Gathered:
         """Shrink x `[B, C, T, H, W]` by the stride."""
-        y: Tensor = self.conv(x)
-        return y
+        return self.conv.gathering(x)
 
 
 class Upsample(nn.Module):
@@ -145,10 +166,10 @@ class Upsample(nn.Module):
         self.scale = scale
         self.conv = CausalConv3d(channels, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, moments: Tensor | None = None) -> Gathered:
         """Enlarge x `[B, C, T, H, W]`; T frames become `1 + scale * (T - 1)`."""
         conv = self.conv.conv
-        y: Tensor = upsample_conv3d(x, conv.weight, conv.bias, self.scale)
+        y: Gathered = upsample_conv3d(x, conv.weight, conv.bias, self.scale, gather_moments=True)
         return y
 
 
@@ -169,11 +190,11 @@ class DownBlock(nn.Module):
         if stride != (1, 1, 1):
             self.downsamplers.append(Downsample(out_channels, stride))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, moments: Tensor | None = None) -> Gathered:
         """Run the level on x `[B, C, T, H, W]`."""
         for layer in (*self.resnets, *self.downsamplers):
-            x = layer(x)
-        return x
+            x, moments = layer(x, moments)
+        return x, moments
 
 
 class UpBlock(nn.Module):
@@ -193,11 +214,11 @@ class UpBlock(nn.Module):
         if scale != (1, 1, 1):
             self.upsamplers.append(Upsample(out_channels, scale))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, moments: Tensor | None = None) -> Gathered:
         """Run the level on x `[B, C, T, H, W]`."""
         for layer in (*self.resnets, *self.upsamplers):
-            x = layer(x)
-        return x
+            x, moments = layer(x, moments)
+        return x, moments
 
 
 class Encoder(nn.Module):
@@ -219,10 +240,10 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x `[B, in_channels, T, H, W]` to moments `[B, 2 latent_channels, t, h, w]`."""
-        x = self.conv_in(x)
-        for block in self.down_blocks:
-            x = block(x)
-        return self.conv_norm_out.then(self.conv_out, self.mid_block(x))
+        x, moments = self.conv_in.gathering(x)
+        for block in (*self.down_blocks, self.mid_block):
+            x, moments = block(x, moments)
+        return self.conv_norm_out.last(self.conv_out, x, moments)
 
 
 class Decoder(nn.Module):
@@ -244,7 +265,7 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Map z `[B, latent_channels, t, h, w]` to a video `[B, out_channels, T, H, W]`."""
-        x = self.mid_block(self.conv_in(z))
-        for block in self.up_blocks:
-            x = block(x)
-        return self.conv_norm_out.then(self.conv_out, x)
+        x, moments = self.conv_in.gathering(z)
+        for block in (self.mid_block, *self.up_blocks):
+            x, moments = block(x, moments)
+        return self.conv_norm_out.last(self.conv_out, x, moments)

@@ -22,6 +22,7 @@ from opensora_fast.kernels import (
 )
 
 from .config import MMDiTConfig
+from .quantized import QuantizedRows, modulated_rows
 
 AttentionFn = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Attention over `[B, L, N, D]`: `attention_fn(q, k, v) -> out`, all heads, no mask."""
@@ -120,7 +121,12 @@ class StreamAttention(nn.Module):
         self.norm = QKNorm(config.head_dim)
         self.proj = nn.Linear(size, size)
 
-    def forward(self, x: Tensor, rope: Rope) -> tuple[Tensor, Tensor, Tensor]:
+    @property
+    def readers(self) -> tuple[nn.Module, ...]:
+        """The layers that read the tokens."""
+        return (self.qkv,) if self.fused_qkv else (self.q_proj, self.k_proj, self.v_proj)
+
+    def forward(self, x: Tensor | QuantizedRows, rope: Rope) -> tuple[Tensor, Tensor, Tensor]:
         """Return normalised, rotated q and k, and v, each `[B, L, N, D]`."""
         if self.fused_qkv:
             q, k, v = self.qkv(x).unflatten(-1, (3, -1, self.head_dim)).unbind(2)
@@ -163,14 +169,18 @@ class DoubleStreamBlock(nn.Module):
         num_txt = txt.shape[1]
         img_mod = self.img_mod(activated)
         txt_mod = self.txt_mod(activated)
-        txt_qkv = self.txt_attn(_modulate(txt, txt_mod[:2]), rope.part(0, num_txt))
-        img_qkv = self.img_attn(_modulate(img, img_mod[:2]), rope.part(num_txt, None))
+        txt_rows = _modulate(txt, txt_mod[:2], *self.txt_attn.readers)
+        img_rows = _modulate(img, img_mod[:2], *self.img_attn.readers)
+        txt_qkv = self.txt_attn(txt_rows, rope.part(0, num_txt))
+        img_qkv = self.img_attn(img_rows, rope.part(num_txt, None))
         q, k, v = (torch.cat(pair, dim=1) for pair in zip(txt_qkv, img_qkv, strict=True))
         mixed = self.attention_fn(q, k, v).flatten(2)
         txt = gate_residual(txt, txt_mod[2], self.txt_attn.proj(mixed[:, :num_txt]))
-        txt = gate_residual(txt, txt_mod[5], self.txt_mlp(_modulate(txt, txt_mod[3:5])))
+        txt_rows = _modulate(txt, txt_mod[3:5], self.txt_mlp[0])
+        txt = gate_residual(txt, txt_mod[5], self.txt_mlp(txt_rows))
         img = gate_residual(img, img_mod[2], self.img_attn.proj(mixed[:, num_txt:]))
-        img = gate_residual(img, img_mod[5], self.img_mlp(_modulate(img, img_mod[3:5])))
+        img_rows = _modulate(img, img_mod[3:5], self.img_mlp[0])
+        img = gate_residual(img, img_mod[5], self.img_mlp(img_rows))
         return img, txt
 
 
@@ -207,14 +217,19 @@ class SingleStreamBlock(nn.Module):
             The new tokens.
         """
         shift, scale, gate = self.modulation(activated)
-        q, k, v, mlp = self._project(_modulate(x, (shift, scale)))
+        q, k, v, mlp = self._project(_modulate(x, (shift, scale), *self.readers))
         q, k = self.norm(q, k, rope)
         mixed = self.attention_fn(q, k, v).flatten(2)
         branch = self.linear2(concat_gelu(mixed, mlp))
         y: Tensor = gate_residual(x, gate, branch)
         return y
 
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    @property
+    def readers(self) -> tuple[nn.Module, ...]:
+        """The layers that read the tokens."""
+        return (self.linear1,) if self.fused_qkv else (self.q_proj, self.k_proj, self.v_mlp)
+
+    def _project(self, x: Tensor | QuantizedRows) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """q, k, v `[B, L, N, D]` and the MLP's input `[B, L, mlp]`."""
         if self.fused_qkv:
             qkv, mlp = self.linear1(x).split([3 * self.attention_size, self.mlp_size], dim=-1)
@@ -239,7 +254,7 @@ class FinalLayer(nn.Module):
     def forward(self, x: Tensor, activated: Tensor) -> Tensor:
         """Project tokens `[B, L, M]` to `[B, L, in_channels]`."""
         shift, scale = self.adaLN_modulation[1](activated).chunk(2, dim=-1)
-        y: Tensor = self.linear(_modulate(x, (shift, scale)))
+        y: Tensor = self.linear(_modulate(x, (shift, scale), self.linear))
         return y
 
 
@@ -252,8 +267,13 @@ def _mlp(config: MMDiTConfig) -> nn.Sequential:
     )
 
 
-def _modulate(x: Tensor, shift_scale: tuple[Tensor, ...]) -> Tensor:
-    """Non-affine layer norm of x, scaled and shifted per sample."""
+def _modulate(
+    x: Tensor, shift_scale: tuple[Tensor, ...], *readers: nn.Module
+) -> Tensor | QuantizedRows:
+    """Non-affine layer norm of x, scaled and shifted per sample; 8-bit where all readers are."""
     shift, scale = shift_scale
+    rows = modulated_rows(x, shift, scale, readers)
+    if rows is not None:
+        return rows
     y: Tensor = layer_norm_modulate(x, shift, scale)
     return y

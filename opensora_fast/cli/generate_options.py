@@ -58,4 +58,4 @@ Offload = Annotated[
     str | None,
     typer.Option(help='"cpu": models wait in main memory, each visits the device for its stage.'),
 ]
-Quality = Annotated[str, typer.Option(help="lossless.")]
+Quality = Annotated[str, typer.Option(help="lossless, or high: 8-bit linear layers.")]

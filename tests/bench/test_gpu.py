@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import sys
 import time
@@ -11,11 +13,15 @@ from typing import Any
 import pytest
 import torch
 
-from opensora_fast.bench import calibrate, conformance, gpu, processes
+from opensora_fast.bench import calibrate, conformance, far, gpu, processes
 from opensora_fast.bench.__main__ import build_parser, main
+from opensora_fast.bench.case import as_tuple
 from opensora_fast.bench.gpu import Step, run_step, steps
 from opensora_fast.bench.records import FAILED, OK, SKIP, read
 from opensora_fast.bench.whole import evenness
+from opensora_fast.bench.whole_pipeline import released_text_encoders
+from opensora_fast.kernels.registry import OPS, Op
+from opensora_fast.kernels.testing import cases_of
 
 PYTHON = sys.executable
 
@@ -137,6 +143,41 @@ def test_what_is_wrong_in_conformance_fails(monkeypatch: pytest.MonkeyPatch) -> 
     assert [row.status for row in rows] == [FAILED]
 
 
+class FarEndIsLost:
+    """An op that computes small tensors right, and of a large one not the last column."""
+
+    def __init__(self, op: Op, large: torch.Size) -> None:
+        self.op, self.prepare, self.large = op, op.prepare, large
+
+    def __call__(self, *args: Any) -> Any:
+        out, *more = (x.clone() for x in as_tuple(self.op(*args)))
+        if args[0].shape == self.large:
+            out[-1:, ..., -1] = 0
+        return out, *more
+
+
+@pytest.mark.parametrize("op", ["gate_residual", "causal_conv3d", "upsample_conv3d", "attention"])
+def test_the_far_end_is_what_it_is_alone(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = cases_of(op).CHECK[0]
+    if op in far.LOCAL_IN_TIME:
+        case = dataclasses.replace(case, batch=1, size=(7, 4, 5))
+    else:
+        case = dataclasses.replace(case, batch=3)
+    check = functools.partial(
+        far.check_far_end, op, case, backend="reference", device="cpu", dtype=torch.float32
+    )
+    check()
+    large = cases_of(op).make_inputs(case, "meta", torch.float32)[0].shape
+    monkeypatch.setattr(far, "OPS", {op: FarEndIsLost(OPS[op], large)})
+    with pytest.raises(AssertionError, match="the far end differs"):
+        check()
+
+
+def test_a_norm_has_no_far_end_of_its_own() -> None:
+    with pytest.raises(far.NotSeparableError):
+        far.far_part("group_norm_silu", (torch.ones(1, 4, 2, 2, 2),))
+
+
 def test_large_cases_are_those_that_the_definition_can_judge() -> None:
     for op in ("causal_conv3d", "attention", "group_norm_silu", "frame_causal_attention_backward"):
         assert len(conformance.large_cases(op)) <= 2
@@ -157,10 +198,18 @@ def test_whole_models_in_small(model: str, tmp_path: Path) -> None:
         assert row.facts["steps"] == 2 and set(row.facts["stages"]) == {"text", "denoise", "decode"}
     else:
         assert row.rel_l2 is not None and row.allowed_rel_l2 is not None
-        assert row.rel_l2 <= row.allowed_rel_l2 and row.n == 2
+        assert row.rel_l2 <= row.allowed_rel_l2 and row.n is not None and row.n >= 2
         assert ("deviation" in row.facts) == (model == "decode-768")
     (line,) = gpu.results(path)
     assert line.startswith(f"whole/{model} fp32  ours  ")
+
+
+def test_the_text_encoders_have_the_released_sizes() -> None:
+    t5, clip = released_text_encoders(torch.device("meta"), torch.bfloat16)
+    sizes = [sum(value.numel() for value in encoder.parameters()) for encoder in (t5, clip)]
+    assert sizes[0] == pytest.approx(4.76e9, rel=0.01)
+    assert sizes[1] == pytest.approx(123e6, rel=0.01)
+    assert {value.dtype for value in t5.parameters()} == {torch.bfloat16}
 
 
 def test_a_part_that_was_not_written_stands_out() -> None:

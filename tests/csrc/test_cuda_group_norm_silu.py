@@ -92,3 +92,36 @@ def test_obeys_the_current_stream_and_a_misaligned_start() -> None:
     stream.synchronize()
     want, _, _ = reference.forward(x.double(), weight.double(), bias.double(), 4, 1e-6, False)
     torch.testing.assert_close(y.double(), want, rtol=1e-6, atol=4e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (2, 128, 3, 17, 19),
+        (1, 6, 2, 5, 1),  # single values; more threads on rows than a line has pixels
+        (1, 512, 1, 1, 7),
+        (1, 32, 9, 64, 60),
+    ],
+    ids=str,
+)
+def test_writes_the_border_and_the_affine_form(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    if (why := native.why_no_cuda()) is not None:
+        pytest.skip(why)
+    torch.manual_seed(6)
+    x = (torch.randn(shape, device="cuda") + 2).to(dtype)
+    x = x.contiguous(memory_format=torch.channels_last_3d)
+    weight, bias = torch.randn(2, shape[1], device="cuda")
+    y, mean, rstd = _cuda.forward(x, weight, bias, 2, 1e-6, True)
+    bordered = _cuda.forward_with_border(x, weight, bias, 2, 1e-6, True)
+    frames = y.transpose(1, 2).flatten(0, 1)
+    padded = torch.nn.functional.pad(frames.float(), (1, 1, 1, 1), mode="replicate").to(dtype)
+    want = padded.view(shape[0], shape[2], *padded.shape[1:]).permute(0, 1, 3, 4, 2)
+    assert bordered.is_contiguous()
+    assert torch.equal(bordered, want)
+
+    scale, shift = _cuda.affine(x, weight, bias, 2, 1e-6)
+    group = torch.arange(shape[1], device="cuda") // (shape[1] // 2)
+    torch.testing.assert_close(scale, rstd[:, group] * weight)
+    torch.testing.assert_close(shift, bias - mean[:, group] * rstd[:, group] * weight)

@@ -198,7 +198,7 @@ def test_reconstruct_takes_a_part_in_another_size(shell: Shell, clip: Path) -> N
         (("a", "--model", "."), "holds no model_index.json"),
         (("a", "--device", "tpu"), "device must be"),
         (("a", "--dtype", "int8"), "dtype must be"),
-        (("a", "--quality", "fast"), 'quality must be "lossless" for now'),
+        (("a", "--quality", "fast"), 'quality must be "lossless" or "high" for now'),
         (("a", "--offload", "disk"), "offload"),
         (("a", "sampling.shft=true"), "no field sampling.shft; did you mean 'shift'?"),
         (("a", "sampling.shift=maybe"), "sampling.shift must be true or false, got 'maybe'"),

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from opensora_fast import doctor, kernels
-from opensora_fast.kernels import native
-from opensora_fast.kernels.registry import use_backend
+from opensora_fast.kernels import native, verification
+from opensora_fast.kernels.registry import OPS, Backend, Op, use_backend
 
 
 def test_every_op_is_reported_with_what_would_run() -> None:
@@ -51,3 +51,33 @@ def test_without_a_gpu_the_report_says_why() -> None:
     facts = doctor.examine().facts["GPU"]
     assert "without CUDA" in facts["CUDA"] or "no device" in facts["CUDA"]
     assert list(facts) == ["CUDA", "CUDA C++ kernels", "Triton"]
+
+
+def test_rows_that_a_gpu_has_not_seen_are_listed_and_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    op = OPS["layer_norm_modulate"]
+    row = op.backends[0]
+    known = {
+        "fp32": verification.finding(op, row, "fp32", None, 7, 2.0),
+        "fp16": verification.finding(op, row, "fp16", "3 of 4 elements are too far off", 1, 1.0),
+        "bf16": None,
+    }
+
+    def verify(op: Op, row: Backend, dtype: str, device: torch.device) -> verification.Finding:
+        return verification.finding(op, row, dtype, None, 7, 2.0)
+
+    monkeypatch.setattr(verification, "unverified", lambda device: [(op, row)])
+    monkeypatch.setattr(verification, "state", lambda op, row, device: dict(known))
+    monkeypatch.setattr(verification, "verify", verify)
+    monkeypatch.setattr(verification, "remember", lambda findings, device: None)
+    assert doctor._checked("cpu") == {
+        "layer_norm_modulate triton": "fp32 passed; "
+        "fp16 FAILED: 3 of 4 elements are too far off; bf16 not checked yet"
+    }
+    said: list[str] = []
+    assert doctor.verify("cpu", said.append)
+    assert [line.partition(":")[0] for line in said] == [
+        "layer_norm_modulate triton fp16",
+        "layer_norm_modulate triton bf16",
+    ]

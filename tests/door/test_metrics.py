@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from scipy.ndimage import correlate
 
 from opensora_fast.latents import VideoLatents
-from opensora_fast.metrics import psnr, ssim
+from opensora_fast.metrics import flicker, psnr, seam, ssim
 from opensora_fast.models import CheckpointError
 from opensora_fast.video import Frames
 
@@ -95,3 +95,25 @@ def test_files_that_are_no_latents(tmp_path: Path) -> None:
     )
     with pytest.raises(CheckpointError, match="damaged"):
         VideoLatents.load(path)
+
+
+def test_a_step_at_the_borders_of_tiles_is_a_seam() -> None:
+    smooth = np.broadcast_to(np.arange(24, dtype=np.uint8)[None, None, :, None], (2, 24, 24, 3))
+    assert seam(smooth, 8) == pytest.approx(1.0)
+    tiled = smooth.copy()
+    tiled[:, :, 8:16] += 9  # two borders of three, in one of the two directions: steps of 10 and 8
+    across, elsewhere = (10 + 8) / 2, 1.0
+    # Rows have no steps at all, and as many borders as columns.
+    assert seam(tiled, 8) == pytest.approx(across / elsewhere)
+    assert math.isnan(seam(np.zeros((1, 24, 24, 3), np.uint8), 8))
+    with pytest.raises(ValueError, match="no borders every 24"):
+        seam(tiled, 24)
+
+
+def test_steady_change_does_not_flicker() -> None:
+    steady = np.stack([np.full((4, 4, 3), 10 * t, np.uint8) for t in range(5)])
+    assert flicker(steady) == 0
+    steady[2] += 5
+    assert flicker(steady) == pytest.approx((5 + 10 + 5) / 3 / 255)
+    with pytest.raises(ValueError, match="at least 3 frames, got 2"):
+        flicker(steady[:2])

@@ -93,6 +93,27 @@ def test_output_types_agree(pipe: VideoPipeline) -> None:
         assert torch.allclose(pipe.vae.decode(latents), pixels)
 
 
+def test_high_quality_has_8_bit_layers_and_nearly_the_same_video(pipeline_folder: Path) -> None:
+    pipes = [
+        VideoPipeline.from_pretrained(pipeline_folder, quality=q) for q in ("lossless", "high")
+    ]
+    latents = [sample(pipe, output_type="latent").frames for pipe in pipes]
+    distance = float((latents[1] - latents[0]).norm() / latents[0].norm())
+    assert 0 < distance < 0.05
+    weights = [p.transformer.single_blocks[0].linear2.weight.dtype for p in pipes]
+    assert weights == [torch.float32, torch.int8]
+
+
+@pytest.mark.slow
+def test_high_quality_of_the_shipped_model_is_what_is_stated() -> None:
+    videos = []
+    for quality in ("lossless", "high"):
+        pipe = VideoPipeline.from_pretrained("tiny", device="cpu", quality=quality)
+        videos.append(pipe("a red ball rolls to the right", seed=7, progress=False).frames)
+    squared = np.square(videos[0].astype(np.float64) - videos[1]).mean()
+    assert 10 * np.log10(255**2 / squared) > 46
+
+
 @pytest.mark.parametrize(
     ("names", "given_frames"),
     [(["image"], [0]), (["last_image"], [-1]), (["image", "last_image"], [0, -1])],
@@ -194,7 +215,7 @@ def test_a_prompt_that_is_no_text(pipe: VideoPipeline) -> None:
 @pytest.mark.parametrize(
     ("keywords", "reason"),
     [
-        ({"quality": "fast"}, 'quality must be "lossless" for now'),
+        ({"quality": "fast"}, 'quality must be "lossless" or "high" for now'),
         ({"offload": "disk"}, 'offload must be None or "cpu"'),
         ({"device": "tpu"}, "device must be"),
         ({"device": "meta"}, "device must be"),

@@ -50,9 +50,11 @@ def test_tiles_take_less_memory() -> None:
 
 def test_the_predicted_activations_are_those_that_are_held() -> None:
     """Against the resident set of this process, with an autoencoder of half the released width."""
-    config = HunyuanVAEConfig(block_out_channels=(64, 128, 128, 128), layers_per_block=1, norm_num_groups=16)
+    config = HunyuanVAEConfig(
+        block_out_channels=(64, 128, 128, 128), layers_per_block=1, norm_num_groups=16
+    )
     vae = HunyuanVAE(config).requires_grad_(False)
-    z = torch.randn(1, config.latent_channels, 5, 24, 24)
+    z = torch.randn(1, config.latent_channels, 3, 24, 24)
     with torch.device("meta"):
         skeleton = HunyuanVAE(config)
     predicted = peak_bytes(lambda: skeleton.decode(z.to("meta")))

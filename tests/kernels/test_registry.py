@@ -21,7 +21,7 @@ from opensora_fast.kernels.registry import (
     explain,
     use_backend,
 )
-from opensora_fast.kernels.testing import _Recorder
+from opensora_fast.kernels.testing import _Recorder, cases_of
 
 calls: list[tuple[str, str]] = []
 
@@ -216,7 +216,8 @@ def test_every_op_is_public_and_has_a_reference_row():
     assert [n for n in forwards if n != "registry_test"] == kernels.__all__
     for op in OPS.values():
         assert op.backends[-1].name == "reference"
-        assert op.is_backward or f"{op.name}_backward" in OPS
+    for name in kernels.__all__:
+        assert bool(cases_of(name).DIFFERENTIABLE) == (f"{name}_backward" in OPS)
 
 
 def test_the_recorder_sees_the_backward_op():

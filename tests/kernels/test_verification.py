@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import types
@@ -235,6 +236,43 @@ def test_a_check_runs_the_op_and_others_do_not_wait_for_it() -> None:
     assert chosen(torch.ones(3)) == "triton"
     assert taken == ["torch", "torch"]
     assert chosen(torch.ones(2)) == "triton"
+
+
+def test_a_check_that_did_not_end_is_not_begun_again(
+    device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def look_into_the_file(x: Tensor) -> Tensor:
+        seen.extend(json.loads(device.read_text())["findings"])
+        return double(x)
+
+    FORWARD_KERNEL.compute = look_into_the_file
+    FORWARD(torch.ones(3))
+    begun = seen[0]
+    assert begun["begun_by"] == os.getpid() and "did not end" in begun["reason"]
+    content = json.loads(device.read_text())
+    assert content["findings"][0]["reason"] is None
+
+    for process, name in ((os.getpid(), "triton"), (2**22 + 1, "torch")):  # beyond all numbers
+        device.write_text(json.dumps(content | {"findings": [begun | {"begun_by": process}]}))
+        new_process(monkeypatch)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert chosen(torch.ones(3)) == name
+        assert ("did not end" in str([str(w.message) for w in caught])) == (name == "torch")
+
+
+def test_an_interrupted_check_is_forgotten(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(function: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(verification, "_in_a_clean_thread", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            chosen(torch.ones(3))
+    assert json.loads(device.read_text())["findings"] == []
+    assert chosen(torch.ones(3)) == "triton"
 
 
 def test_nothing_is_checked_while_a_graph_is_captured_or_traced(

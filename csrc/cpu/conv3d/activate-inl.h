@@ -102,9 +102,48 @@ inline V bias_of(const Params& p, std::int64_t channel, std::int64_t count) {
   return load_part<float, kFull>(p.bias + channel, count);
 }
 
+// The sums of moments.h of one vector of channels of a unit of work, in registers while it lives.
+class Tally {
+ public:
+  Tally() = default;
+  Tally(Moments& moments, std::int64_t sample, std::int64_t unit, std::int64_t channel) {
+    if (!moments.wanted()) return;
+    rows_ = moments.at(sample, unit, channel);
+    step_ = moments.step();
+    count_ = static_cast<std::int64_t>(rows_[Moments::kCount * step_]);
+    shift_ = V::load(rows_ + Moments::kShift * step_);
+    sum_ = V::load(rows_ + Moments::kSum * step_);
+    square_ = V::load(rows_ + Moments::kSquare * step_);
+  }
+  Tally(const Tally&) = delete;
+  Tally& operator=(const Tally&) = delete;
+  ~Tally() {
+    if (rows_ == nullptr) return;
+    V::set1(static_cast<float>(count_)).store(rows_ + Moments::kCount * step_);
+    shift_.store(rows_ + Moments::kShift * step_);
+    sum_.store(rows_ + Moments::kSum * step_);
+    square_.store(rows_ + Moments::kSquare * step_);
+  }
+
+  bool is_on() const { return rows_ != nullptr; }
+  void add(V value) {
+    if (count_++ == 0) shift_ = value;
+    const V apart = value - shift_;
+    sum_ = sum_ + apart;
+    square_ = fma(apart, apart, square_);
+  }
+
+ private:
+  float* rows_ = nullptr;
+  std::int64_t step_ = 0;
+  std::int64_t count_ = 0;
+  V shift_, sum_, square_;
+};
+
 // The way out: one vector, scaled, with bias and residual, to the values of y from `at` on.
 template <class T, bool kFull>
-inline void emit(const Params& p, V value, V factor, V bias, std::int64_t at, std::int64_t count) {
+inline void emit(const Params& p, V value, V factor, V bias, std::int64_t at, std::int64_t count,
+                 Tally& tally) {
   V out = fma(value, factor, bias);
   if (p.residual != nullptr) {
     out = out + load_part<T, kFull>(static_cast<const T*>(p.residual) + at, count);
@@ -115,6 +154,7 @@ inline void emit(const Params& p, V value, V factor, V bias, std::int64_t at, st
   } else {
     out.store_n(y, count);
   }
+  if (tally.is_on()) tally.add(out);
 }
 
 }  // namespace osf::conv3d::OSF_ISA

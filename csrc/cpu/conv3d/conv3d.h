@@ -60,6 +60,7 @@ struct Params {
   const float* mean;     // [B, C] each, or null: x is taken as it is
   const float* scale;
   const float* shift;
+  float* moments;  // [B, 2, O], written: mean and variance of every channel of y; or null
   std::int64_t batch;
   std::int64_t size[3];      // T, H, W of x
   std::int64_t out_size[3];  // of y

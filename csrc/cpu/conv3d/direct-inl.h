@@ -27,6 +27,7 @@ class Direct {
     blocks = ceil_div(p.out_size[1], rows);
     in_rows = (rows - 1) * g.stride[1] + g.kernel[1];
     panel = panel_width(g.out_channels, p.plan.isa);
+    moments = Moments(p, p.out_size[0] * blocks);
   }
 
   void run() {
@@ -46,10 +47,11 @@ class Direct {
         block(unit, strips[rank], sums[rank]);
       });
     });
+    moments.finish(p);
   }
 
  private:
-  void block(std::int64_t unit, float* strip, float* sums) const {
+  void block(std::int64_t unit, float* strip, float* sums) {
     const std::int64_t sample = unit / (p.out_size[0] * blocks);
     const std::int64_t frame = unit / blocks % p.out_size[0];
     const std::int64_t first = unit % blocks * rows;
@@ -125,7 +127,7 @@ class Direct {
   }
 
   void finish(std::int64_t n, std::int64_t sample, std::int64_t frame, std::int64_t first,
-              std::int64_t count, const float* sums) const {
+              std::int64_t count, const float* sums) {
     const std::int64_t o0 = n * panel, outputs = std::min(panel, g.out_channels - o0);
     const std::int64_t start =
         ((sample * p.out_size[0] + frame) * p.out_size[1] + first) * p.out_size[2];
@@ -133,11 +135,12 @@ class Direct {
     for (std::int64_t o = 0; o < outputs; o += W) {
       const std::int64_t lanes = std::min(W, outputs - o);
       const V bias = lanes == W ? bias_of<true>(p, o0 + o, W) : bias_of<false>(p, o0 + o, lanes);
+      Tally tally(moments, sample, frame * blocks + first / rows, o0 + o);
       for (std::int64_t i = 0; i < count * p.out_size[2]; ++i) {
         const std::int64_t at = (start + i) * g.out_channels + o0 + o;
         const V sum = V::load(sums + i * panel + o);
-        lanes == W ? emit<T, true>(p, sum, one, bias, at, W)
-                   : emit<T, false>(p, sum, one, bias, at, lanes);
+        lanes == W ? emit<T, true>(p, sum, one, bias, at, W, tally)
+                   : emit<T, false>(p, sum, one, bias, at, lanes, tally);
       }
     }
   }
@@ -147,6 +150,7 @@ class Direct {
   std::int64_t front[3];
   std::int64_t columns, pixel, rows, blocks, in_rows, panel;
   bool in_place;
+  Moments moments;
 };
 
 }  // namespace osf::conv3d::OSF_ISA

@@ -8,6 +8,7 @@
 #include "core/scratch.h"
 #include "cpu/conv3d/half.h"
 #include "cpu/conv3d/layout.h"
+#include "cpu/conv3d/moments.h"
 #include "cpu/conv3d/tiles.h"
 
 #define OSF_FOREACH_ISA_FILE "cpu/conv3d/engine-inl.h"

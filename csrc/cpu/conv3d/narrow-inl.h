@@ -43,6 +43,7 @@ class Narrow {
         block(unit / blocks, unit % blocks * rows, rooms[static_cast<std::size_t>(team_rank())]);
       });
     });
+    if (p.moments != nullptr) gather_moments(p);
   }
 
  private:
@@ -130,12 +131,13 @@ class Narrow {
     const std::int64_t start =
         ((sample * p.out_size[0] + frame) * p.out_size[1] + first) * row_size;
     const V one = V::set1(1.0f), zero = V::set1(0.0f);
+    Tally none;
     std::int64_t i = 0;
     for (; i + W <= count * row_size; i += W) {
-      emit<T, true>(p, V::load(sums + i), one, zero, start + i, W);
+      emit<T, true>(p, V::load(sums + i), one, zero, start + i, W, none);
     }
     if (const std::int64_t rest = count * row_size - i; rest > 0) {
-      emit<T, false>(p, V::load_n(sums + i, rest, 0.0f), one, zero, start + i, rest);
+      emit<T, false>(p, V::load_n(sums + i, rest, 0.0f), one, zero, start + i, rest, none);
     }
   }
 

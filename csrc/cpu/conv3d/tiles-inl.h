@@ -108,6 +108,7 @@ class Tiles {
     const std::int64_t units = chunk * phases.total() * patches;
     group = std::clamp<std::int64_t>(units * panels / (4 * team_size()), 1, group);
     groups = ceil_div(panels, group);
+    moments = Moments(p, frames * phases.total() * patches);
   }
 
   void run() {
@@ -126,13 +127,14 @@ class Tiles {
     parallel_team([&] {
       for (std::int64_t sample = 0; sample < p.batch; ++sample) run_sample(sample);
     });
+    moments.finish(p);
   }
 
  private:
   static constexpr std::int64_t kBytes = sizeof(BFloat16);
   static constexpr int kInputParts = std::is_same_v<T, float> ? 3 : 1;
 
-  void run_sample(std::int64_t sample) const {
+  void run_sample(std::int64_t sample) {
     std::int64_t done = 0;  // input frames that are in the ring
     for (std::int64_t t = 0; t < frames; t += chunk) {
       const std::int64_t count = std::min(chunk, frames - t);
@@ -227,7 +229,8 @@ class Tiles {
 
   // Panels [first_panel, ...) of one output phase of one frame, for the tiles of a patch.
   void multiply(std::int64_t sample, std::int64_t frame, std::int64_t phase, std::int64_t first,
-                std::int64_t first_panel) const {
+                std::int64_t first_panel) {
+    const std::int64_t unit = (frame * phases.total() + phase) * patches + first / patch;
     const std::int64_t phase_frame =
         doubles_time() ? 2 * frame + phase / (phases.count[1] * phases.count[2]) : frame;
     if (phase_frame >= p.out_size[0]) return;
@@ -260,7 +263,15 @@ class Tiles {
           multiply_block<1, 1>(block, position, second, sums);
         }
         for (std::int64_t i = 0; i < 2 && tile + i < end; ++i) {
-          write(sample, phase_frame, phase, tile + i, panel, sums + i * kTileRows * kTilePanel);
+          const Places places = places_of(sample, phase_frame, phase, tile + i);
+          const float* const from = sums + i * kTileRows * kTilePanel;
+          for (std::int64_t o = 0; o < kTilePanel; o += W) {
+            const std::int64_t channel = panel * kTilePanel + o, lanes = g.out_channels - channel;
+            if (lanes <= 0) break;
+            Tally tally(moments, sample, unit, channel);
+            lanes >= W ? write<true>(places, from + o, channel, W, tally)
+                       : write<false>(places, from + o, channel, lanes, tally);
+          }
         }
       }
     }
@@ -276,44 +287,45 @@ class Tiles {
     return skipped;
   }
 
-  // The 16 positions of a tile that lie in the image, 32 outputs each.
-  void write(std::int64_t sample, std::int64_t frame, std::int64_t phase, std::int64_t tile,
-             std::int64_t panel, const float* sums) const {
-    const std::int64_t channel = panel * kTilePanel;
-    const std::int64_t outputs = std::min(kTilePanel, g.out_channels - channel);
+  // Which of a tile's 16 positions lie in the image, and where in y their outputs start.
+  struct Places {
+    std::int64_t count = 0;
+    std::int64_t position[kTileRows];
+    std::int64_t offset[kTileRows];
+  };
+
+  Places places_of(std::int64_t sample, std::int64_t frame, std::int64_t phase,
+                   std::int64_t tile) const {
     const std::int64_t scale_h = phases.count[1], scale_w = phases.count[2];
     const std::int64_t at_h = phase / scale_w % scale_h, at_w = phase % scale_w;
     std::int64_t row = flat ? tile * kTileRows / plane[2] : tile / row_tiles;
     std::int64_t column = flat ? tile * kTileRows % plane[2] : tile % row_tiles * kTileRows;
     const std::int64_t start = (sample * p.out_size[0] + frame) * p.out_size[1];
+    Places places;
     for (std::int64_t i = 0; i < kTileRows; ++i, ++column) {
       if (flat && column == plane[2]) {
         column = 0;
         ++row;
       }
-      if (row >= rows) return;
+      if (row >= rows) break;
       if (column >= columns) continue;
-      const std::int64_t offset =
+      places.position[places.count] = i;
+      places.offset[places.count++] =
           ((start + row * scale_h + at_h) * p.out_size[2] + column * scale_w + at_w) *
-              g.out_channels +
-          channel;
-      const float* const from = sums + i * kTilePanel;
-      if (outputs == kTilePanel) {
-        write_vector<true>(from, channel, W, offset);
-        write_vector<true>(from + W, channel + W, W, offset + W);
-      } else {
-        for (std::int64_t o = 0; o < outputs; o += W) {
-          write_vector<false>(from + o, channel + o, std::min(W, outputs - o), offset + o);
-        }
-      }
+          g.out_channels;
     }
+    return places;
   }
 
+  // A vector of outputs, `lanes` from `channel` on, of all places of a tile.
   template <bool kFull>
-  void write_vector(const float* sums, std::int64_t channel, std::int64_t lanes,
-                    std::int64_t offset) const {
-    emit<T, kFull>(p, V::load(sums), V::set1(1.0f), bias_of<kFull>(p, channel, lanes), offset,
-                   lanes);
+  void write(const Places& places, const float* sums, std::int64_t channel, std::int64_t lanes,
+             Tally& tally) const {
+    const V one = V::set1(1.0f), bias = bias_of<kFull>(p, channel, lanes);
+    for (std::int64_t i = 0; i < places.count; ++i) {
+      emit<T, kFull>(p, V::load(sums + places.position[i] * kTilePanel), one, bias,
+                     places.offset[i] + channel, lanes, tally);
+    }
   }
 
   const Params& p;
@@ -326,6 +338,7 @@ class Tiles {
   bool flat;
   BFloat16* planes = nullptr;
   std::vector<float*> rows_in_parts;
+  Moments moments;
 };
 
 }  // namespace osf::conv3d::OSF_ISA

@@ -9,6 +9,7 @@
 #include "core/parallel.h"
 #include "core/scratch.h"
 #include "cpu/conv3d/layout.h"
+#include "cpu/conv3d/moments.h"
 #include "simd/vec.h"
 
 #if OSF_X86

@@ -30,6 +30,7 @@ class Upsample {
     patches[1] = ceil_div(p.size[2], patch[1]);
     map_size = (patch[0] + 1) * (patch[1] + 1) * channels + kPlaneGap;
     plane_size = patch[0] * patch[1] * panel + kPlaneGap;
+    moments = Moments(p, p.size[0] * patches[0] * patches[1]);
   }
 
   void run() {
@@ -48,6 +49,7 @@ class Upsample {
         run_patch(unit, maps[rank], products[rank]);
       });
     });
+    moments.finish(p);
   }
 
  private:
@@ -56,15 +58,17 @@ class Upsample {
   static constexpr std::int64_t kMaps = 12;
 
   struct Patch {
+    std::int64_t unit;  // within its sample
     std::int64_t sample, frame;
     std::int64_t row, column;  // of its corner
     std::int64_t height, width;
   };
 
-  void run_patch(std::int64_t unit, float* maps, float* products) const {
+  void run_patch(std::int64_t unit, float* maps, float* products) {
     const std::int64_t column = unit % patches[1], row = unit / patches[1] % patches[0];
     const std::int64_t frame = unit / (patches[0] * patches[1]);
-    const Patch at{frame / p.size[0],
+    const Patch at{unit % (p.size[0] * patches[0] * patches[1]),
+                   frame / p.size[0],
                    frame % p.size[0],
                    row * patch[0],
                    column * patch[1],
@@ -180,7 +184,7 @@ class Upsample {
     return k == 1 || (k == 0 ? at.frame > 0 : at.frame + 1 < p.size[0]);
   }
 
-  void finish(const Patch& at, std::int64_t n, const float* products) const {
+  void finish(const Patch& at, std::int64_t n, const float* products) {
     const std::int64_t o0 = n * panel, outputs = std::min(panel, g.out_channels - o0);
     for (std::int64_t i = 0; i < at.height; ++i) {
       for (std::int64_t j = 0; j < at.width; ++j) {
@@ -196,12 +200,13 @@ class Upsample {
 
   template <bool kFull>
   void finish_vector(const Patch& at, std::int64_t i, std::int64_t j, std::int64_t channel,
-                     std::int64_t lanes, const float* product) const {
+                     std::int64_t lanes, const float* product) {
+    Tally tally(moments, at.sample, at.unit, channel);
     const V bias = bias_of<kFull>(p, channel, lanes);
     V z[2][2];
     if (!doubled) {
       unfold(product, z);
-      return write<kFull>(at, at.frame, i, j, channel, lanes, z, bias);
+      return write<kFull>(at, at.frame, i, j, channel, lanes, z, bias, tally);
     }
     V before[2][2], after[2][2];
     unfold(product + 9 * plane_size, z);
@@ -209,11 +214,11 @@ class Upsample {
       unfold(product, before);
       for (int k = 0; k < 4; ++k) before[k / 2][k % 2] = z[k / 2][k % 2] - before[k / 2][k % 2];
     }
-    write<kFull>(at, 2 * at.frame, i, j, channel, lanes, has(at, 0) ? before : z, bias);
+    write<kFull>(at, 2 * at.frame, i, j, channel, lanes, has(at, 0) ? before : z, bias, tally);
     if (!has(at, 2)) return;
     unfold(product + 18 * plane_size, after);
     for (int k = 0; k < 4; ++k) after[k / 2][k % 2] = z[k / 2][k % 2] + after[k / 2][k % 2];
-    write<kFull>(at, 2 * at.frame + 1, i, j, channel, lanes, after, bias);
+    write<kFull>(at, 2 * at.frame + 1, i, j, channel, lanes, after, bias, tally);
   }
 
   // Four outputs of the nine products of rows and columns.
@@ -234,13 +239,14 @@ class Upsample {
 
   template <bool kFull>
   void write(const Patch& at, std::int64_t frame, std::int64_t i, std::int64_t j,
-             std::int64_t channel, std::int64_t lanes, const V (*z)[2], V bias) const {
+             std::int64_t channel, std::int64_t lanes, const V (*z)[2], V bias,
+             Tally& tally) const {
     for (std::int64_t k = 0; k < 4; ++k) {
       const std::int64_t row =
           (at.sample * p.out_size[0] + frame) * p.out_size[1] + 2 * (at.row + i) + k / 2;
       const std::int64_t offset =
           (row * p.out_size[2] + 2 * (at.column + j) + k % 2) * g.out_channels + channel;
-      emit<T, kFull>(p, z[k / 2][k % 2], V::set1(1.0f), bias, offset, lanes);
+      emit<T, kFull>(p, z[k / 2][k % 2], V::set1(1.0f), bias, offset, lanes, tally);
     }
   }
 
@@ -248,6 +254,7 @@ class Upsample {
   const Geometry& g;
   bool doubled;
   std::int64_t channels, panel, patch[2], patches[2], map_size, plane_size;
+  Moments moments;
 };
 
 }  // namespace osf::conv3d::OSF_ISA

@@ -98,6 +98,7 @@ class Winograd {
     // The timed planes of so many tiles take half of a core's cache, and all weights pass them.
     timed_rows = std::clamp<std::int64_t>(l2_cache_bytes() / 2 / row_bytes / kRows * kRows,
                                           2 * kRows, std::max<std::int64_t>(tiles, 2 * kRows));
+    moments = Moments(p, p.size[0] * all_rows);
   }
 
   void run() {
@@ -124,6 +125,7 @@ class Winograd {
         for (std::int64_t block = 0; block < blocks; ++block) run_block(sample, block);
       }
     });
+    moments.finish(p);
   }
 
  private:
@@ -137,7 +139,7 @@ class Winograd {
     std::int64_t count;
   };
 
-  void run_block(std::int64_t sample, std::int64_t block) const {
+  void run_block(std::int64_t sample, std::int64_t block) {
     const std::int64_t first = block * tile_rows;
     const Rows rows{first, std::min(tile_rows, ceil_div(p.size[1], m) - first)};
     const std::int64_t num_frames = p.size[0];
@@ -294,28 +296,33 @@ class Winograd {
 
   // Row `row` of tiles of one frame: y = A' M A, masked at the border.
   void inverse(std::int64_t sample, std::int64_t t, std::int64_t frame, std::int64_t first,
-               std::int64_t row) const {
+               std::int64_t row) {
     const float* const planes = products + (frame - t) * kPlanes * out_plane;
     const V factor = V::set1(timed && frame == 0 ? 2.0f : 1.0f);
     const std::int64_t h = (first + row) * m, height = std::min<std::int64_t>(m, p.size[1] - h);
     const std::int64_t start = ((sample * p.size[0] + frame) * p.size[1] + h) * p.size[2];
+    const std::int64_t unit = frame * ceil_div(p.size[1], m) + first + row;
     for (std::int64_t j = 0; j < tile_columns; ++j) {
       const std::int64_t width = std::min<std::int64_t>(m, p.size[2] - j * m);
       const std::int64_t offset = (start + j * m) * g.out_channels;
       const float* const tile = planes + (row * tile_columns + j) * panel * panels;
       std::int64_t o = 0;
       for (; o + W <= g.out_channels; o += W) {
-        inverse_tile<true>(tile + o, o, W, offset + o, height, width, factor);
+        Tally tally(moments, sample, unit, o);
+        inverse_tile<true>(tile + o, o, W, offset + o, height, width, factor, tally);
       }
       if (o < g.out_channels) {
-        inverse_tile<false>(tile + o, o, g.out_channels - o, offset + o, height, width, factor);
+        Tally tally(moments, sample, unit, o);
+        inverse_tile<false>(tile + o, o, g.out_channels - o, offset + o, height, width, factor,
+                            tally);
       }
     }
   }
 
   template <bool kFull>
   void inverse_tile(const float* tile, std::int64_t channel, std::int64_t lanes,
-                    std::int64_t offset, std::int64_t height, std::int64_t width, V factor) const {
+                    std::int64_t offset, std::int64_t height, std::int64_t width, V factor,
+                    Tally& tally) const {
     V z[m][kSize];
 #pragma GCC unroll 6
     for (int j = 0; j < kSize; ++j) {
@@ -336,7 +343,7 @@ class Winograd {
       for (int j = 0; j < m; ++j) {
         if (j >= width) break;
         const std::int64_t at = offset + (i * p.size[2] + j) * g.out_channels;
-        emit<T, kFull>(p, row[j], factor, bias, at, lanes);
+        emit<T, kFull>(p, row[j], factor, bias, at, lanes, tally);
       }
     }
   }
@@ -350,6 +357,7 @@ class Winograd {
   float* products = nullptr;
   std::vector<float*> strips, third_planes;
   std::vector<E*> timed_planes;
+  Moments moments;
 };
 
 }  // namespace osf::conv3d::OSF_ISA

@@ -14,6 +14,7 @@ from opensora_fast.kernels.agreement import assert_agrees, noise
 from opensora_fast.kernels.causal_conv3d import _triton, _triton_weights, launch, reference
 from opensora_fast.kernels.causal_conv3d._triton_border import plan_border
 from opensora_fast.kernels.common.availability import capability
+from opensora_fast.kernels.moments import channel_moments
 from opensora_fast.kernels.registry import use_backend
 from opensora_fast.kernels.testing import assert_as_accurate
 
@@ -131,17 +132,27 @@ def test_taps_as_columns_with_a_residual() -> None:
     assert_as_accurate(out, results[0], results[1].half(), roundings=1, what="y")
 
 
-def test_sums_for_the_norm_behind() -> None:
-    x, weight, bias = inputs(16, 20, (2, 3, 65), (1, 1, 3), batch=2, dtype=torch.float16)
-    residual = noise(2, 20, 2, 3, 65, dtype=torch.float16, seed=3)
-    args = (x, weight, bias, residual)
-    y, partial = _triton.convolve_plane_and_sum(bordered(x, (1, 1, 3)), *args[1:])
-    agrees(y, args)
-    assert partial.shape[2] == 2 * 2  # two tiles in each frame
-    values = y.double()
-    for which, expected in enumerate((values, values.square())):
-        sums = partial[which].double().sum(1)
-        torch.testing.assert_close(sums, expected.sum((1, 2, 3)), rtol=1e-5, atol=1e-3)
+@pytest.mark.parametrize(("target", "along"), [(90, True), (100, False)])
+def test_moments_for_the_norm_behind(
+    target: int, along: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the convolution's own pass, or behind it where that would cost a smaller tile."""
+    passes = []
+    merge = _triton.merge_partials
+
+    def counted(partial: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+        passes.append(partial.shape[2])
+        return merge(partial, *args)
+
+    monkeypatch.setattr(_triton, "merge_partials", counted)
+    monkeypatch.setattr(_triton, "capability", lambda _: target)
+    x, weight, bias = inputs(16, 20, (2, 3, 90), (1, 1, 3), batch=2, dtype=torch.float16)
+    with use_backend("triton"):
+        y, moments = causal_conv3d(x, weight, bias, pad_mode="valid", gather_moments=True)
+    assert_agrees(causal_conv3d, (x, weight, bias), ((1, 1, 1), "valid"), num_differentiable=0)
+    torch.testing.assert_close(moments, channel_moments(y), rtol=1e-5, atol=1e-5)
+    # Several sums a frame.
+    assert [number > y.shape[2] for number in passes] == ([True] if along else [])
 
 
 def bordered(x: Tensor, kernel: tuple[int, int, int]) -> Tensor:

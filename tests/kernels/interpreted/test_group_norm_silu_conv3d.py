@@ -9,7 +9,8 @@ from opensora_fast.kernels import group_norm_silu_conv3d
 from opensora_fast.kernels.agreement import noise
 from opensora_fast.kernels.causal_conv3d._triton import convolve_plane_and_sum
 from opensora_fast.kernels.group_norm_silu._triton_statistics import merge_partials, statistics
-from opensora_fast.kernels.group_norm_silu_conv3d import reference
+from opensora_fast.kernels.group_norm_silu_conv3d import _triton, reference
+from opensora_fast.kernels.moments import channel_moments
 from opensora_fast.kernels.registry import explain, use_backend
 from opensora_fast.kernels.testing import assert_as_accurate
 
@@ -57,6 +58,23 @@ def test_sums_of_the_convolution_give_the_statistics_of_the_norm_behind() -> Non
     merged = merge_partials(partial, 5, y[0].numel() // 5, 1e-6)
     for got, expected in zip(merged, statistics(y, 5, 1e-6), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_runs_of_frames_are_the_whole(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long video is activated a few frames at a time; its frames see those of the run before."""
+    x = noise(2, 8, 5, 2, 3).contiguous(memory_format=torch.channels_last_3d)
+    gain, residual = 1 + noise(8, seed=1) / 5, noise(2, 20, 5, 2, 3, seed=2)
+    weight = noise(20, 8, depth, 3, 3, seed=3) / 9
+    args = (x, gain, gain, 4, weight, None, residual, 1e-6, channel_moments(x), True)
+    with use_backend("triton"):
+        whole, moments = group_norm_silu_conv3d(*args)
+        # Room for two frames and their border.
+        monkeypatch.setattr(_triton, "MAX_PLANE_BYTES", 2 * 4 * 5 * 8 * x.element_size())
+        parts, of_parts = group_norm_silu_conv3d(*args)
+    assert torch.equal(parts, whole)
+    torch.testing.assert_close(of_parts, moments, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(moments, channel_moments(whole), rtol=1e-5, atol=1e-5)
 
 
 def test_what_does_not_fit_is_refused() -> None:

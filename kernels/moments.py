@@ -1,0 +1,91 @@
+"""Mean and variance of every channel of a video, handed from the op that writes it to a norm.
+
+They are a hint: a norm that is given them need not read the video once more. Whoever gathers them
+takes them from the values it writes, before or after their last rounding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .contract import wide
+from .registry import Backend
+
+
+def channel_moments(y: Tensor) -> Tensor:
+    """Mean and variance (divided by the count) of every channel.
+
+    Args:
+        y: [B, C, T, H, W], any floating dtype.
+
+    Returns:
+        [B, 2, C], fp32 (fp64 for fp64): means, then variances.
+
+    Numerics:
+        Frame by frame in fp32, so that no wide copy of the whole exists; frames are combined by
+        Chan's formula for equal counts.
+    """
+    if y.numel() == 0:
+        return y.new_zeros((y.shape[0], 2, y.shape[1]), dtype=wide(y.dtype))
+    frames = [
+        torch.var_mean(frame.to(wide(y.dtype)), dim=(2, 3), correction=0) for frame in y.unbind(2)
+    ]
+    variances, means = (torch.stack(parts) for parts in zip(*frames, strict=True))
+    mean = means.mean(0)
+    return torch.stack([mean, variances.mean(0) + (means - mean).square().mean(0)], dim=1)
+
+
+def group_moments(moments: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance of every group of channels.
+
+    Args:
+        moments: [B, 2, C] of the channels.
+        num_groups: divides C.
+
+    Returns:
+        Two tensors [B, num_groups] of the same dtype.
+    """
+    means, variances = moments.unflatten(2, (num_groups, -1)).unbind(1)
+    mean = means.mean(2)
+    return mean, variances.mean(2) + (means - mean[..., None]).square().mean(2)
+
+
+def fake_moments(x: Tensor, y: Tensor, gather: bool) -> Tensor:
+    """What `gather` adds to the outputs of an op, without values; no element if it is off."""
+    shape = (y.shape[0], 2, y.shape[1]) if gather else (0,)
+    return x.new_empty(shape, dtype=wide(x.dtype))
+
+
+def gathered_after(run: Callable[..., Tensor], num_arguments: int) -> Callable[..., Any]:
+    """Make of a function that returns y one that takes `gather` last and returns y and moments.
+
+    Args:
+        run: takes an op's arguments without those that concern moments.
+        num_arguments: how many those are; what follows, but `gather`, is not handed on.
+
+    Returns:
+        The function; it takes the moments from y in a pass of their own.
+    """
+
+    @functools.wraps(run)
+    def with_moments(*args: Any) -> tuple[Tensor, Tensor]:
+        y = run(*args[:num_arguments])
+        return y, channel_moments(y) if args[-1] else fake_moments(y, y, False)
+
+    return with_moments
+
+
+def row_gathering_after(row: Backend, num_arguments: int) -> Backend:
+    """The row of a backend whose kernel gathers no moments: see `gathered_after`."""
+    why_not = row.why_not
+    return dataclasses.replace(
+        row,
+        run=gathered_after(row.run, num_arguments),
+        why_not=None if why_not is None else lambda *args: why_not(*args[:num_arguments]),
+    )
