@@ -94,12 +94,12 @@ def not_served(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> s
     """Return which size the kernels do not serve, or None."""
     if 0 in (grad.numel(), x.numel(), weight.numel()):
         return "a tensor is empty"
-    _, height, width = geometry.padded(x.shape[2:])
+    frames, height, width = geometry.padded(x.shape[2:])
     frame = max(height * width * x.shape[1], prod(grad.shape[3:]) * grad.shape[1])
     if frame > MAX_FRAME:
         return f"a frame has {frame} elements, at most {MAX_FRAME} are counted"
-    positions = max(x.shape[0] * geometry.padded(x.shape[2:])[0] * height * width, grad.numel())
-    if positions // grad.shape[1] > MAX_ROWS:
+    positions = max(x.shape[0] * frames * height * width, grad.numel() // grad.shape[1])
+    if positions > MAX_ROWS:
         return f"a video has {positions} positions, at most {MAX_ROWS} are counted"
     if prod(weight.shape[:2]) * prod(geometry.kernel) > MAX_ROWS:
         return f"the weight has {weight.numel()} elements, at most {MAX_ROWS} are counted"
@@ -108,7 +108,7 @@ def not_served(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> s
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """What the choice depends on: channels, and how many blocks a weight's gradient may share."""
+    """What the choice depends on."""
 
     channels: int
     out_channels: int

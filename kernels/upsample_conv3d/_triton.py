@@ -11,8 +11,8 @@ is doubled (its first frame is single, so frame f looks at input frames ceil(f/2
 
 Layout: channels-last. `difference_kernel` writes d [2, B, T, H+2, W+1, C], x and its differences
 along W, with a repeated row above and below, so that every tap is a box of rows of d, at edges too:
-the product needs no mask and no clamp but that of a scalar frame. `pack_kernel` writes the weights
-in the order in which they are consumed, sums taken in fp32. Channels are padded to whole blocks.
+the product needs no mask and no clamp but that of a scalar frame. The weights are packed in the
+order in which they are consumed (_triton_weights). Channels are padded to whole blocks.
 Parallel: one program per (output frame, parity of the output row, tile of positions, tile of
 output channels); programs that read the same boxes follow each other.
 Bytes: x is read about twice and d written; the product reads boxes of d and weights through L2 and
@@ -32,6 +32,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from ..common.availability import capability
 from ..common.launch import Launch, cdiv, next_power_of_two, strides
 from ..contract import layout_of
+from ._triton_weights import packed_weight
 from .launch import Config, Problem, pick
 from .reference import output_size
 
@@ -67,53 +68,6 @@ def difference_kernel(
 
 
 @triton.jit
-def taps_of(phase, i, DOUBLED: tl.constexpr):
-    """First, and one behind the last, of the taps that are summed into tap i of a phase."""
-    if DOUBLED:
-        first = tl.where(i == 0, 0, phase + 1)
-        end = tl.where(i == 0, phase + 1, 3)
-    else:
-        first = i
-        end = i + 1
-    return first, end
-
-
-@triton.jit
-def pack_kernel(
-    weight_ptr, u_ptr, C, O,
-    C_PADDED: tl.constexpr, O_PADDED: tl.constexpr, DOUBLED_T: tl.constexpr,
-    BLOCK_C: tl.constexpr, BLOCK_O: tl.constexpr,
-):  # fmt: skip
-    """u[a, b, product, i, j, c, o] from weight [3, 3, 3, C, O], dense."""
-    TAPS_T: tl.constexpr = 2 if DOUBLED_T else 3
-    pid = tl.program_id(0)
-    j = pid % 2
-    i = pid // 2 % TAPS_T
-    product = pid // (2 * TAPS_T) % 3
-    b = pid // (6 * TAPS_T) % 2
-    a = pid // (12 * TAPS_T)
-    offs_c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    offs_o = tl.program_id(2) * BLOCK_O + tl.arange(0, BLOCK_O)
-    mask = (offs_c < C)[:, None] & (offs_o < O)[None, :]
-    at = offs_c[:, None] * O + offs_o[None, :]
-    first_t, end_t = taps_of(a, i, DOUBLED_T)
-    first_h, end_h = taps_of(b, j, True)
-    first_w = tl.where(product == 2, 2, 0)
-    end_w = tl.where(product == 1, 1, 3)
-    b_u = tl.zeros([BLOCK_C, BLOCK_O], dtype=tl.float32)
-    for t in range(first_t, end_t):
-        for h in range(first_h, end_h):
-            for w in range(first_w, end_w):
-                tap = (t * 3 + h) * 3 + w
-                b_w = tl.load(weight_ptr + tap * (C * O) + at, mask=mask, other=0.0)
-                b_u += b_w.to(tl.float32)
-    b_u = tl.where(product == 1, -b_u, b_u)
-    at_u = (pid * C_PADDED + offs_c)[:, None] * O_PADDED + offs_o[None, :]
-    mask = (offs_c < C_PADDED)[:, None] & (offs_o < O_PADDED)[None, :]
-    tl.store(u_ptr + at_u, b_u.to(u_ptr.dtype.element_ty), mask=mask)
-
-
-@triton.jit
 def add_product(
     b_y, d, u, offs_m, offs_n, start, start_u, start_n, frame, T, rows_per_frame, W1,
     TAPS_T: tl.constexpr, C: tl.constexpr, O: tl.constexpr, DESCRIPTORS: tl.constexpr,
@@ -135,7 +89,7 @@ def add_product(
             b_u = u.load([row_u, start_n])
         else:
             b_d = tl.load(d + (row.to(tl.int64) * C + from_c) + at_d)
-            b_u = tl.load(u + (row_u * O + start_n) + at_u)
+            b_u = tl.load(u + (row_u.to(tl.int64) * O + start_n) + at_u)
         b_y = tl.dot(b_d, b_u, b_y, input_precision="ieee")
     return b_y
 
@@ -216,19 +170,14 @@ def run(
     scale: Sequence[int],
     config: Config,
 ) -> torch.Tensor:
-    """Run the forward with a launch of one's own.
-
-    The weight is packed in every call: on large videos that is nothing beside the product, and
-    whether a weight has changed since cannot be asked of a device without waiting for it.
-    """
+    """Run the forward with a launch of one's own."""
     frames, height, width = output_size(x.shape[2:], scale)
     d = new_differences(x, config)
-    u = new_packed(weight, scale, config)
+    u = packed_weight(weight, scale, config)
     y = torch.empty(
         (x.shape[0], frames, height, width, weight.shape[0]), dtype=x.dtype, device=x.device
     )
     plan_difference(x, d).run()
-    plan_pack(weight.permute(2, 3, 4, 1, 0).contiguous(), u, scale).run()
     bias = None if bias is None else bias.contiguous()
     plan_product(x, d, u, bias, y, scale, config).run()
     return y.permute(0, 4, 1, 2, 3).contiguous(memory_format=layout_of(x))
@@ -251,14 +200,6 @@ def new_differences(x: torch.Tensor, config: Config) -> torch.Tensor:
     return torch.empty((2, rows, channels), dtype=x.dtype, device=x.device)
 
 
-def new_packed(weight: torch.Tensor, scale: Sequence[int], config: Config) -> torch.Tensor:
-    """Room for the packed weight: [phases · products · taps, padded C, padded O]."""
-    out_channels, channels = weight.shape[:2]
-    slabs = 48 if scale[0] == 2 else 36
-    shape = (slabs, *config.padded(channels, out_channels))
-    return torch.empty(shape, dtype=weight.dtype, device=weight.device)
-
-
 def plan_difference(x: torch.Tensor, d: torch.Tensor) -> Launch:
     """Plan d = x and its differences along W; d is that of `new_differences`."""
     batch, channels, frames, height, width = x.shape
@@ -273,27 +214,6 @@ def plan_difference(x: torch.Tensor, d: torch.Tensor) -> Launch:
         grid=(rows * cdiv(width + 1, block_w), cdiv(d.shape[2], block_c)),
         arguments=arguments | strides("x", x, "bcthw"),
         constants={"C_PADDED": d.shape[2], "BLOCK_W": block_w, "BLOCK_C": block_c},
-        num_warps=4,
-    )
-
-
-def plan_pack(taps: torch.Tensor, u: torch.Tensor, scale: Sequence[int]) -> Launch:
-    """Plan u = the summed taps of the kernel; taps [3, 3, 3, C, O] is dense."""
-    channels, out_channels = taps.shape[3:]
-    slabs, c_padded, o_padded = u.shape
-    block_c = min(32, next_power_of_two(c_padded))
-    block_o = min(64, next_power_of_two(o_padded))
-    return Launch(
-        kernel=pack_kernel,
-        grid=(slabs, cdiv(c_padded, block_c), cdiv(o_padded, block_o)),
-        arguments={"weight_ptr": taps, "u_ptr": u, "C": channels, "O": out_channels},
-        constants={
-            "C_PADDED": c_padded,
-            "O_PADDED": o_padded,
-            "DOUBLED_T": scale[0] == 2,
-            "BLOCK_C": block_c,
-            "BLOCK_O": block_o,
-        },
         num_warps=4,
     )
 

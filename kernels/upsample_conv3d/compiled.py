@@ -11,7 +11,7 @@ from ..causal_conv3d import _triton_weight_gradient as of_weight
 from ..causal_conv3d.launch_backward import pick_input, pick_weight
 from ..common.catalogue import NUM_MULTIPROCESSORS, Compiled, meta
 from ..common.launch import Launch
-from . import _triton
+from . import _triton, _triton_weights
 from .launch import Problem, geometry, pick
 from .reference import output_size
 
@@ -30,7 +30,9 @@ def launches(capability: int) -> Iterator[Compiled]:
     yield Compiled(name="product.256.fp32", launch=launch)
     launch = plan(256, capability, step="difference")
     yield Compiled(name="difference.256", launch=launch, promises=("ld.global.v4",))
-    yield Compiled(name="pack.256", launch=plan(256, capability, step="pack"))
+    for stale in (False, True):
+        launch = plan(256, capability, step="stale" if stale else "kept")
+        yield Compiled(name=f"pack.stale={stale}", launch=launch)
     for of in ("input", "weight"):
         launch = plan_backward(of, 256, capability)
         yield Compiled(name=f"backward.{of}.256", launch=launch, promises=matrix)
@@ -43,16 +45,17 @@ def plan(
     step: str = "product",
     dtype: torch.dtype = torch.bfloat16,
 ) -> Launch:
-    """One of the three launches of a channels-last video."""
+    """The product, the difference, or the packing of a kept or a stale weight."""
     x = meta(1, channels, *SIZE, dtype=dtype).contiguous(memory_format=torch.channels_last_3d)
     weight = meta(channels, channels, 3, 3, 3, dtype=dtype)
     problem = Problem(channels=channels, out_channels=channels, half_precision=dtype.itemsize == 2)
     config = pick(problem, capability)
-    d, u = _triton.new_differences(x, config), _triton.new_packed(weight, scale, config)
+    d = _triton.new_differences(x, config)
+    u = meta(*_triton_weights.packed_shape(weight, scale, config), dtype=dtype)
     if step == "difference":
         return _triton.plan_difference(x, d)
-    if step == "pack":
-        return _triton.plan_pack(weight.permute(2, 3, 4, 1, 0).contiguous(), u, scale)
+    if step in ("kept", "stale"):
+        return _triton_weights.plan_pack(weight, u, scale, stale=step == "stale")
     y = meta(1, *output_size(SIZE, scale), channels, dtype=dtype)
     return _triton.plan_product(x, d, u, weight[:, 0, 0, 0, 0], y, scale, config)
 
