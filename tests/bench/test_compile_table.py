@@ -78,7 +78,7 @@ def test_one_op_is_compiled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     text = path.read_text()
     assert text.count("| sum_partials | sum_partials_kernel |") == 3
     assert main(["compile-table", "nothing"]) == 2
-    assert "has no launches; those that have are common" in capsys.readouterr().err
+    assert "has no launches; those that have are attention" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(bool(os.environ.get("TRITON_INTERPRET")), reason="interpreted, not compiled")
