@@ -11,6 +11,8 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
@@ -42,27 +44,50 @@ pytestmark = [
 ]
 
 
-def passes_in_the_interpreter(*arguments: str | Path) -> None:
-    child = subprocess.run(
+# Arguments of pytest by name: each is a child. The conformance suite's rows are several, point by
+# point as everywhere; bf16 is left to real hardware, which the interpreter does not round like.
+_ROWS = "test_backend and -triton- and not cuda"
+CHILDREN = {file.stem.removeprefix("test_"): (str(file),) for file in FILES} | {
+    f"conformance-{name}": (str(HERE / "test_conformance.py"), "-k", f"{_ROWS} and {chosen}")
+    for name, chosen in (
+        ("convolutions", "conv3d and not backward"),
+        ("gradients-of-convolutions", "conv3d and backward"),
+        ("attention", "attention"),
+        ("others", "not conv3d and not attention"),
+    )
+}
+
+Outcomes = Mapping[str, "Future[subprocess.CompletedProcess[str]]"]
+
+
+def interpret(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *arguments],
         env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert child.returncode == 0, child.stdout + child.stderr
-    assert " passed" in child.stdout
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem.removeprefix("test_"))
-def test_checks_pass_in_the_interpreter(file: Path) -> None:
-    passes_in_the_interpreter(file)
+@pytest.fixture(scope="module")
+def outcomes(request: pytest.FixtureRequest) -> Iterator[Outcomes]:
+    """What the selected tests wait for: as many children at a time as there are cores."""
+    chosen = [getattr(item, "callspec", None) for item in request.session.items]
+    names = [c.params["child"] for c in chosen if c is not None and "child" in c.params]
+    # The longest first, so that none is left alone at the end.
+    names.sort(key=lambda name: "conv" not in name)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        yield {name: pool.submit(interpret, *CHILDREN[name]) for name in names}
+        pool.shutdown(cancel_futures=True)
 
 
-def test_conformance_in_the_interpreter() -> None:
-    """Point by point as everywhere; bf16 is left to real hardware: the interpreter emulates it."""
-    chosen = "test_backend and -triton- and not cuda"
-    passes_in_the_interpreter(HERE / "test_conformance.py", "-k", chosen)
+@pytest.mark.slow
+@pytest.mark.parametrize("child", CHILDREN)
+def test_checks_pass_in_the_interpreter(child: str, outcomes: Outcomes) -> None:
+    done = outcomes[child].result()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
 
 
 def test_a_cpu_tensor_is_refused_with_the_reason() -> None:
