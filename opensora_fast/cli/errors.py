@@ -19,11 +19,13 @@ from opensora_fast.mistakes import INTERRUPTED, USAGE_ERROR, one_line, users_mis
 TERMINATED = 143
 
 _interrupted = threading.Event()
+_terminated = threading.Event()
 
 
 def run(app: typer.Typer, argv: Sequence[str] | None) -> int:
     """Run a Typer application and turn what it raises into an exit status."""
     _interrupted.clear()
+    _terminated.clear()
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         return _run(app, argv)
@@ -46,7 +48,9 @@ def _run(app: typer.Typer, argv: Sequence[str] | None) -> int:
         return 0
     except Exception as error:
         sentence = users_mistake(error)
-        # A library may have made an error of its own out of Ctrl-C.
+        # A library may have made an error of its own out of Ctrl-C or SIGTERM.
+        if _terminated.is_set():
+            return TERMINATED
         if not _interrupted.is_set():
             if sentence is None:
                 raise
@@ -86,6 +90,7 @@ def let_termination_clean_up() -> None:
     """Let SIGTERM unwind the stack as Ctrl-C does, so that temporary files are removed."""
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
+        _terminated.set()
         raise SystemExit(TERMINATED)
 
     if threading.current_thread() is threading.main_thread():
