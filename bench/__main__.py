@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
 
 from rich.console import Console
 
-from opensora_fast.mistakes import INTERRUPTED, USAGE_ERROR, users_mistake
+from opensora_fast.mistakes import INTERRUPTED, report
 
 from . import arguments as timing_arguments
 from . import ceilings, compile_table, conformance, gpu, quality, tiny_suite, tune, whole
@@ -45,13 +44,6 @@ class Verb:
     run: Callable[[argparse.Namespace, Console], int]
 
 
-class _Parser(argparse.ArgumentParser):
-    """Answers a mistake with one sentence instead of the whole usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE_ERROR, f"error: {' '.join(message.split())}; see {self.prog} --help\n")
-
-
 def _timing(name: str) -> Verb:
     return Verb(
         help=TIMINGS[name].help,
@@ -81,6 +73,11 @@ def _judging(suite: ModuleType, help: str) -> Verb:
         return LOSS if suite.failures(results.rows) else SUCCESS
 
     return Verb(help=help, add_arguments=add_arguments, run=run)
+
+
+def _of(module: ModuleType, help: str) -> Verb:
+    """A verb with a module of its own: `module.add_arguments`, `module.run`."""
+    return Verb(help=help, add_arguments=module.add_arguments, run=module.run)
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
@@ -138,36 +135,16 @@ VERBS = {
     "tiny-quality": _judging(
         tiny_suite, "share of the shapes language's held-out sentences that a model's videos show"
     ),
-    "ceilings": Verb(
-        help="rates of matrix products, copies and caches: what percentages refer to",
-        add_arguments=ceilings.add_arguments,
-        run=ceilings.run,
+    "ceilings": _of(
+        ceilings, "rates of matrix products, copies and caches: what percentages refer to"
     ),
-    "conformance": Verb(
-        help="every backend of a device against the definition",
-        add_arguments=conformance.add_arguments,
-        run=conformance.run,
+    "conformance": _of(conformance, "every backend of a device against the definition"),
+    "whole": _of(whole, "models of the released sizes on a GPU: decode, step, text to video"),
+    "tune": _of(tune, "choose launches of the Triton kernels by measuring them on this GPU"),
+    "compile-table": _of(
+        compile_table, "registers, shared memory and instructions of all GPU kernels; needs no GPU"
     ),
-    "whole": Verb(
-        help="models of the released sizes on a GPU: decode, step, text to video",
-        add_arguments=whole.add_arguments,
-        run=whole.run,
-    ),
-    "tune": Verb(
-        help="choose launches of the Triton kernels by measuring them on this GPU",
-        add_arguments=tune.add_arguments,
-        run=tune.run,
-    ),
-    "compile-table": Verb(
-        help="registers, shared memory and instructions of all GPU kernels; needs no GPU",
-        add_arguments=compile_table.add_arguments,
-        run=compile_table.run,
-    ),
-    "gpu": Verb(
-        help="all of it, on a machine with a GPU: what `make gpu` runs",
-        add_arguments=gpu.add_arguments,
-        run=gpu.run,
-    ),
+    "gpu": _of(gpu, "all of it, on a machine with a GPU: what `make gpu` runs"),
     "quality": _judging(quality, "what a lossy tier, or tiling, changes in a video"),
     "list": Verb(help="suites and peers, or the cases of a suite", add_arguments=_add_list,
                  run=_run_list),
@@ -180,7 +157,7 @@ VERBS = {
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all arguments."""
-    parser = _Parser(
+    parser = timing_arguments.Parser(
         prog="opensora-fast bench",
         description="Measure ours against peers on this machine: right first, then fast.",
         epilog=_EPILOG,
@@ -215,11 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\ninterrupted: {fate or 'nothing was written'}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        sentence = users_mistake(error)
-        if sentence is None:
-            raise
-        print(f"error: {sentence}", file=sys.stderr)
-        return USAGE_ERROR
+        return report(error)
 
 
 if __name__ == "__main__":

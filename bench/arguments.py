@@ -1,14 +1,16 @@
-"""Arguments of the suites of timings."""
+"""How arguments are parsed and refused; those of the suites of timings."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
 from opensora_fast.kernels.registry import BACKEND_NAMES
+from opensora_fast.mistakes import USAGE_ERROR
 from opensora_fast.output_path import check_output
 
 from .case import DTYPES, SCALES
@@ -17,6 +19,14 @@ from .records import SUFFIX
 from .runner import Options
 from .suites import SUITES, Selection
 from .timing import Budget
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers a mistake with one sentence instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what was wrong and end the program."""
+        self.exit(USAGE_ERROR, f"error: {' '.join(message.split())}; see {self.prog} --help\n")
 
 
 def add_arguments(parser: argparse.ArgumentParser, suite: str) -> None:

@@ -17,9 +17,6 @@ from opensora_fast.output_path import check_output
 
 from .circumstances import circumstances
 
-PACKAGES = ("torch", "transformers", "safetensors", "numpy", "av")
-GIT_TIMEOUT_S = 10
-
 Row: TypeAlias = "dict[str, str | int | float | None]"
 
 

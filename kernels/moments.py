@@ -56,6 +56,28 @@ def group_moments(moments: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
     return mean, variances.mean(2) + (means - mean[..., None]).square().mean(2)
 
 
+def group_statistics(moments: Tensor, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / deviation of every group, `1 / sqrt(variance + eps)`, as a norm takes them.
+
+    Args:
+        moments: [B, 2, C] of the channels.
+        num_groups: divides C.
+        eps: added to the variance.
+
+    Returns:
+        Two tensors [B, num_groups] of the same dtype.
+    """
+    mean, variance = group_moments(moments, num_groups)
+    return mean, torch.rsqrt(variance + eps)
+
+
+def channel_statistics(moments: Tensor, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
+    """`group_statistics` of every channel's group: two tensors [B, C]."""
+    width = moments.shape[2] // num_groups
+    mean, root = group_statistics(moments, num_groups, eps)
+    return mean.repeat_interleave(width, dim=1), root.repeat_interleave(width, dim=1)
+
+
 def fake_moments(x: Tensor, y: Tensor, gather: bool) -> Tensor:
     """What `gather` adds to the outputs of an op, without values; no element if it is off."""
     shape = (y.shape[0], 2, y.shape[1]) if gather else (0,)

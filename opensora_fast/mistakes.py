@@ -6,6 +6,7 @@ Belongs to no room, so that all of them can ask, and imports nothing that takes 
 from __future__ import annotations
 
 import dis
+import sys
 from types import TracebackType
 
 USAGE_ERROR = 2
@@ -39,6 +40,26 @@ def users_mistake(error: BaseException, less_memory: str = _LESS_MEMORY) -> str 
     if type(error).__name__ == "BackendError" or isinstance(error, _SENTENCES):
         return one_line(str(error)) if _is_ours(error) else None
     return None
+
+
+def report(error: Exception, less_memory: str = _LESS_MEMORY) -> int:
+    """Say on stderr what the user can change, in one line.
+
+    Args:
+        error: what a command raised.
+        less_memory: as in `users_mistake`.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        Exception: the error itself, if it is a bug.
+    """
+    sentence = users_mistake(error, less_memory)
+    if sentence is None:
+        raise error
+    print(f"error: {sentence}", file=sys.stderr)
+    return USAGE_ERROR
 
 
 def one_line(text: str) -> str:

@@ -25,12 +25,11 @@ from opensora_fast.models.sampling import (
     prepare_condition,
     restore_references,
 )
-from opensora_fast.models.sizes import image_size
 from opensora_fast.pipeline_output import OutputType, VideoPipelineOutput
 from opensora_fast.prompts import add_suffixes, check_negative_prompt, check_prompts
 from opensora_fast.quality import check_quality, with_quality
 from opensora_fast.references import Picture, References, read_references
-from opensora_fast.sampling_config import SamplingConfig
+from opensora_fast.sampling_config import SamplingConfig, with_size
 from opensora_fast.stages import Stages
 from opensora_fast.video import Frames, to_frames
 
@@ -219,12 +218,7 @@ class VideoPipeline:
         """
         multiple = self.vae.spatial_compression_ratio * self.transformer.config.patch_size
         given = {name: value for name, value in given.items() if value is not None}
-        if (resolution is None) != (aspect_ratio is None):
-            raise ValueError("resolution and aspect_ratio belong together: give both or neither")
-        if resolution is not None and aspect_ratio is not None:
-            if "height" in given or "width" in given:
-                raise ValueError("give either height and width, or resolution and aspect_ratio")
-            given["height"], given["width"] = image_size(resolution, aspect_ratio, multiple)
+        given = with_size(given, resolution, aspect_ratio, multiple)
         if "motion_score" in given and not self.prompt_suffix:
             raise ValueError(
                 "this model was not trained with motion scores: leave motion_score out"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from opensora_fast.models.sampling import Guidance
@@ -115,6 +115,35 @@ class SamplingConfig:
                 f"{self.num_frames} frames of {self.width}x{self.height} are {tokens:,} tokens, "
                 f"more than the {MAX_TOKENS:,} accepted: ask for fewer frames or a smaller size"
             )
+
+
+def with_size(
+    given: dict[str, Any], resolution: str | None, aspect_ratio: str | None, multiple: int
+) -> dict[str, Any]:
+    """Put height and width for a resolution and a ratio among the given fields.
+
+    Args:
+        given: fields of `SamplingConfig` that the user named, none of them None.
+        resolution: pixel budget such as "256px", or None.
+        aspect_ratio: width to height such as "16:9"; belongs to `resolution`.
+        multiple: pixels of a token's side.
+
+    Returns:
+        The fields.
+
+    Raises:
+        ValueError: one without the other, or a height or width as well.
+    """
+    from opensora_fast.models.sizes import image_size
+
+    if (resolution is None) != (aspect_ratio is None):
+        raise ValueError("resolution and aspect_ratio belong together: give both or neither")
+    if resolution is None or aspect_ratio is None:
+        return given
+    if "height" in given or "width" in given:
+        raise ValueError("give either height and width, or resolution and aspect_ratio")
+    height, width = image_size(resolution, aspect_ratio, multiple)
+    return given | {"height": height, "width": width}
 
 
 def _whole(name: str, value: object, low: int, high: int | None) -> None:

@@ -71,11 +71,7 @@ def main(words: Sequence[str]) -> int:
         print("\nstopped: start the same command again to go on", file=sys.stderr)
         return mistakes.INTERRUPTED
     except Exception as error:
-        sentence = mistakes.users_mistake(error, less_memory="lower the batch sizes")
-        if sentence is None:
-            raise
-        print(f"error: {sentence}", file=sys.stderr)
-        return mistakes.USAGE_ERROR
+        return mistakes.report(error, less_memory="lower the batch sizes")
     print(f"pipeline folder: {folder}")
     return 0
 

@@ -8,15 +8,16 @@ import runpy
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from rich.console import Console
 
 from opensora_fast.kernels.atomic import replacing
-from opensora_fast.mistakes import INTERRUPTED, USAGE_ERROR, users_mistake
+from opensora_fast.mistakes import INTERRUPTED, report
 from opensora_fast.output_path import check_output
 
+from ..arguments import Parser, positive
 from ..calibrate import calibrate
 from ..circumstances import circumstances
 from .recorder import Recorder
@@ -31,20 +32,13 @@ every operator with its backend, rate and percent of this machine's measured pea
 its peak memory. Timing every call costs a little itself: compare profiles with profiles."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """Answers a mistake with one sentence instead of the whole usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE_ERROR, f"error: {' '.join(message.split())}; see {self.prog} --help\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all arguments."""
-    parser = _Parser(prog="opensora-fast profile", description=_DESCRIPTION, allow_abbrev=False)
+    parser = Parser(prog="opensora-fast profile", description=_DESCRIPTION, allow_abbrev=False)
     parser.add_argument(
         "--by", choices=tuple(GROUPINGS), default="op", help="what a line is (default: op)"
     )
-    parser.add_argument("--top", type=_count, default=20, metavar="N", help="lines (default: 20)")
+    parser.add_argument("--top", type=positive, default=20, metavar="N", help="lines (default: 20)")
     parser.add_argument("--json", metavar="FILE", help="write all groupings to FILE.json")
     parser.add_argument(
         "--trace", metavar="FILE", help="write a trace for chrome://tracing to FILE.json"
@@ -78,11 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\ninterrupted: no profile was written", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        sentence = users_mistake(error)
-        if sentence is None:
-            raise
-        print(f"error: {sentence}", file=sys.stderr)
-        return USAGE_ERROR
+        return report(error)
 
 
 def _profile(arguments: argparse.Namespace) -> int:
@@ -165,13 +155,6 @@ def _read_profile(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or set(GROUPINGS) - set(document.get("lines") or ()):
         raise ValueError(f"{path} is no profile: --diff takes a file written with --json")
     return document
-
-
-def _count(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return value
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..common import conv3d
 from ..group_norm_silu import _cpu as norm
-from ..moments import group_moments
+from ..moments import channel_statistics
 
 VERIFIED = conv3d.VERIFIED
 
@@ -61,9 +61,6 @@ def _affine_of(
     moments: Tensor, norm_weight: Tensor, norm_bias: Tensor, num_groups: int, eps: float
 ) -> Tensor:
     """What `norm.affine` returns, from moments that are known."""
-    batch, _, channels = moments.shape
-    mean, variance = group_moments(moments, num_groups)
-    of_groups = torch.stack([mean, torch.rsqrt(variance + eps)])
-    centre, root = of_groups.repeat_interleave(channels // num_groups, dim=2)
-    shift = norm_bias.to(centre.dtype).expand(batch, -1)
+    centre, root = channel_statistics(moments, num_groups, eps)
+    shift = norm_bias.to(centre.dtype).expand_as(centre)
     return torch.stack([centre, root * norm_weight.to(root.dtype), shift])

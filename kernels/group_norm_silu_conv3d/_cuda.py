@@ -14,7 +14,7 @@ from torch import Tensor
 from ..common.availability import capability
 from ..contract import layout_of
 from ..group_norm_silu import _cuda as norm
-from ..moments import fake_moments, group_moments
+from ..moments import channel_statistics, fake_moments
 
 TILE = 128  # channels, as kConv3dTileChannels
 _HALF = 64  # input channels that the matrix units read at a time
@@ -109,12 +109,8 @@ def affine_of(
     moments: Tensor, norm_weight: Tensor, norm_bias: Tensor, num_groups: int, eps: float
 ) -> Tensor:
     """Return fp32 [2, B, C]: what `norm.affine` does, from moments of the channels."""
-    channels = moments.shape[2]
-    mean, variance = (
-        part.repeat_interleave(channels // num_groups, dim=1)
-        for part in group_moments(moments, num_groups)
-    )
-    scale = torch.rsqrt(variance + eps) * norm_weight.float()
+    mean, root = channel_statistics(moments, num_groups, eps)
+    scale = root * norm_weight.float()
     return torch.stack([scale, norm_bias.float() - mean * scale])
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..causal_conv3d._triton import convolve_plane, convolve_plane_and_sum, moments_of
 from ..contract import layout_of
 from ..group_norm_silu._triton import activate, statistics
-from ..moments import fake_moments, group_moments
+from ..moments import fake_moments, group_statistics
 
 # Of activated video at a time. The untiled decode of 129 frames of 768 x 768 would else hold 20 GB
 # of it beside its input, output and residual of as much each.
@@ -37,8 +37,7 @@ def forward(
     if moments is None:
         mean, rstd = statistics(x, num_groups, eps)
     else:
-        mean, variance = group_moments(moments, num_groups)
-        rstd = torch.rsqrt(variance + eps)
+        mean, rstd = group_statistics(moments, num_groups, eps)
     out_channels, _, depth, height, width = weight.shape
     border = (height // 2, width // 2)
     y = x.new_empty((x.shape[0], *x.shape[2:], out_channels))

@@ -1,16 +1,11 @@
-"""qk_norm_rope in C++ for the CPU: csrc/cpu/qk_norm_rope.h states its accuracy.
-
-Heads, tokens and samples of q and k may lie at any distance, so that parts of a fused projection
-serve without a copy; where the channels of a head do not lie next to each other, and where scales
-or tables are not dense, a dense copy serves.
-"""
+"""qk_norm_rope in C++ for the CPU: csrc/cpu/qk_norm_rope.h states its accuracy."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from .. import native
+from . import _native
 
 VERIFIED = "CPU: x86-64 scalar, AVX2 and AVX-512, 2026-11"
 
@@ -32,11 +27,7 @@ def why_not(
         return native.not_a_cpu_dtype("q", q)
     if q.shape[3] > _MAX_HEAD_DIM:
         return f"heads have {q.shape[3]} channels, at most {_MAX_HEAD_DIM} fit"
-    if q_scale.dtype != k_scale.dtype or q_scale.dtype not in (q.dtype, torch.float32):
-        return f"scales are {q_scale.dtype} and {k_scale.dtype}, both must be {q.dtype} or fp32"
-    if cos.dtype is not torch.float32 or sin.dtype is not torch.float32:
-        return f"cos is {cos.dtype} and sin {sin.dtype}, the kernel takes torch.float32"
-    return native.why_no_cpu()
+    return _native.why_not(q, q_scale, k_scale, cos, sin) or native.why_no_cpu()
 
 
 def forward(
@@ -52,25 +43,4 @@ def forward(
     """Return q and k, normalised and rotated."""
     from opensora_fast import _C
 
-    q, k = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k))
-    q_scale, k_scale, cos, sin = (x.contiguous() for x in (q_scale, k_scale, cos, sin))
-    q_out, k_out = q.new_empty(q.shape), k.new_empty(k.shape)
-    batch, length, heads, head_dim = q.shape
-    _C.qk_norm_rope_cpu(
-        q=(q.data_ptr(), q_out.data_ptr(), q_scale.data_ptr()),
-        k=(k.data_ptr(), k_out.data_ptr(), k_scale.data_ptr()),
-        q_strides=(q.stride(0), q.stride(1), q.stride(2)),
-        k_strides=(k.stride(0), k.stride(1), k.stride(2)),
-        cos=cos.data_ptr(),
-        sin=sin.data_ptr(),
-        batch=batch,
-        length=length,
-        heads=heads,
-        head_dim=head_dim,
-        eps=eps,
-        interleaved=layout == "interleaved",
-        table_per_sample=cos.dim() == 3,
-        dtype=native.DTYPE_CODES[q.dtype],
-        scale_dtype=native.DTYPE_CODES[q_scale.dtype],
-    )
-    return q_out, k_out
+    return _native.run(_C.qk_norm_rope_cpu, q, k, q_scale, k_scale, cos, sin, layout, eps)

@@ -58,25 +58,19 @@ def plan(
     import torch
 
     from opensora_fast.device import resolve_dtype
-    from opensora_fast.models.sizes import image_size
     from opensora_fast.plan import plan as count
-    from opensora_fast.sampling_config import SamplingConfig
+    from opensora_fast.sampling_config import SamplingConfig, with_size
 
-    if (resolution is None) != (aspect_ratio is None):
-        raise ValueError("resolution and aspect_ratio belong together: give both or neither")
     if memory is not None and not memory > 0:
         raise ValueError(f"memory must be above 0 GiB, got {memory}")
-    if resolution is not None and aspect_ratio is not None:
-        if height is not None or width is not None:
-            raise ValueError("give either height and width, or resolution and aspect_ratio")
-        height, width = image_size(resolution, aspect_ratio)
-    fields = {
+    named = {
         "num_frames": num_frames,
         "height": height,
         "width": width,
         "num_inference_steps": num_inference_steps,
     }
-    config = SamplingConfig(**{k: v for k, v in fields.items() if v is not None})  # type: ignore[arg-type]
+    fields = {name: value for name, value in named.items() if value is not None}
+    config = SamplingConfig(**with_size(fields, resolution, aspect_ratio, 16))
     found = count(
         model,
         config,
