@@ -9,6 +9,7 @@ if __name__ != "opensora_fast.kernels":
 from .attention import attention
 from .causal_conv3d import causal_conv3d
 from .concat_gelu import concat_gelu
+from .conv3d import conv3d
 from .frame_causal_attention import frame_causal_attention
 from .gate_residual import gate_residual
 from .gelu import gelu
@@ -27,6 +28,7 @@ __all__ = [
     "attention",
     "causal_conv3d",
     "concat_gelu",
+    "conv3d",
     "frame_causal_attention",
     "gate_residual",
     "gelu",

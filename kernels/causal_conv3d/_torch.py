@@ -42,8 +42,8 @@ def forward(
     """Return the convolution."""
     layout = layout_of(x)
     x = x.contiguous(memory_format=layout)
-    if _is_pointwise(weight, stride) and layout is torch.contiguous_format:
-        return _matmul(x, weight, bias)
+    if is_pointwise(weight, stride) and layout is torch.contiguous_format:
+        return matmul(x, weight, bias)
     if x.shape[2] == 1 and _sums_taps(weight, pad_mode):
         y = F.conv2d(
             *_padded_image(x[:, :, 0], weight, pad_mode), bias, tuple(stride[1:])
@@ -65,12 +65,7 @@ def backward(
     layout = layout_of(x)
     padded = _padded(x.contiguous(memory_format=layout), weight, pad_mode)
     grad = grad.contiguous(memory_format=layout)
-    if needs[1] and _is_unreliable(weight):
-        dpadded, _, dbias = _gradients(grad, padded, weight, stride, (needs[0], False, needs[2]))
-        wide = (grad.float(), padded.float(), weight.float())
-        dweight = _gradients(*wide, stride, (False, True, False))[1].to(weight.dtype)
-    else:
-        dpadded, dweight, dbias = _gradients(grad, padded, weight, stride, needs)
+    dpadded, dweight, dbias = gradients(grad, padded, weight, stride, needs)
     return (
         _folded(dpadded, x, weight, pad_mode) if needs[0] else x.new_empty(0),
         dweight.contiguous() if needs[1] else x.new_empty(0),
@@ -85,20 +80,37 @@ def _is_unreliable(weight: Tensor) -> bool:
     return half and weight.device.type == "cpu" and weight.shape[2] > 1
 
 
-def _gradients(
-    grad: Tensor, padded: Tensor, weight: Tensor, stride: Sequence[int], needs: Sequence[bool]
-) -> Any:
-    """The gradients of the padded input, the weight and the bias."""
+def gradients(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    needs: Sequence[bool],
+    zeros: Sequence[int] = (0, 0, 0),
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of the input, the weight and the bias of a convolution between zeros."""
     bias_sizes = [weight.shape[0]] if needs[2] else None
-    geometry = (list(stride), [0, 0, 0], [1, 1, 1], False, [0, 0, 0], 1)
-    return aten.convolution_backward(grad, padded, weight, bias_sizes, *geometry, list(needs))
+    geometry = (list(stride), list(zeros), [1, 1, 1], False, [0, 0, 0], 1)
+    if not needs[1] or not _is_unreliable(weight):
+        found: tuple[Tensor, Tensor, Tensor] = aten.convolution_backward(
+            grad, x, weight, bias_sizes, *geometry, list(needs)
+        )
+        return found
+    dx, _, dbias = aten.convolution_backward(
+        grad, x, weight, bias_sizes, *geometry, [needs[0], False, needs[2]]
+    )
+    wide = (grad.float(), x.float(), weight.float())
+    dweight = aten.convolution_backward(*wide, None, *geometry, [False, True, False])[1]
+    return dx, dweight.to(weight.dtype), dbias
 
 
-def _is_pointwise(weight: Tensor, stride: Sequence[int]) -> bool:
+def is_pointwise(weight: Tensor, stride: Sequence[int]) -> bool:
+    """Whether a convolution is one matrix product."""
     return weight.shape[2:].numel() == 1 and all(step == 1 for step in stride)
 
 
-def _matmul(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def matmul(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A pointwise convolution as matrix products."""
     batch, channels = x.shape[:2]
     matrix = weight.view(1, -1, channels).expand(batch, -1, -1)
     if bias is None:

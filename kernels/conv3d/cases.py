@@ -1,0 +1,173 @@
+"""Cases of conv3d: small ones to check, the Video DC-AE's to measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..inputs import Draw, elements
+from .reference import output_size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """One problem: x is [batch, channels, *size], weight [out_channels, channels, *kernel].
+
+    Outputs have about unit variance; `slack` is what transforms (Winograd) may add to the error of
+    a sum of products in fp32.
+    """
+
+    name: str
+    batch: int = 1
+    channels: int
+    out_channels: int
+    size: tuple[int, int, int]
+    kernel: tuple[int, int, int] = (3, 3, 3)
+    stride: tuple[int, int, int] = (1, 1, 1)
+    scale: tuple[int, int, int] = (1, 1, 1)
+    bias: bool = True
+    silu: bool = False
+    shortcut: bool = False
+    slack: float = 2e-5
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Shape of x."""
+        return (self.batch, self.channels, *self.size)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weight."""
+        return (self.out_channels, self.channels, *self.kernel)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        """Shape of the output."""
+        size = output_size(self.size, self.kernel, self.stride, self.scale)
+        return (self.batch, self.out_channels, *size)
+
+
+_SPACE, _TIME = (1, 2, 2), (2, 2, 2)
+
+CHECK = (
+    Case(name="plain", batch=2, channels=5, out_channels=7, size=(3, 5, 7)),
+    Case(name="block", channels=16, out_channels=16, size=(4, 6, 5), silu=True, bias=False),
+    Case(name="image", channels=8, out_channels=9, size=(1, 4, 6), silu=True),
+    Case(name="column", channels=16, out_channels=16, size=(2, 3, 1)),
+    Case(name="pointwise", batch=2, channels=6, out_channels=4, size=(3, 2, 5), kernel=(1, 1, 1)),
+    Case(name="to-pixels", channels=128, out_channels=3, size=(3, 3, 4)),
+    Case(name="even-kernel", channels=3, out_channels=2, size=(2, 4, 3), kernel=(2, 1, 5)),
+    Case(name="wide", channels=16, out_channels=136, size=(2, 3, 4)),
+    # The shortcuts: averaging and repeating, in place and across scales.
+    Case(name="averaging", channels=16, out_channels=4, size=(2, 3, 4), shortcut=True),
+    Case(name="repeating", channels=4, out_channels=32, size=(2, 3, 2), shortcut=True),
+    Case(name="identity", channels=8, out_channels=8, size=(3, 2, 3), shortcut=True, silu=True),
+    Case(
+        name="down-space",
+        batch=2,
+        channels=8,
+        out_channels=16,
+        size=(3, 4, 6),
+        stride=_SPACE,
+        shortcut=True,
+    ),
+    Case(name="down", channels=8, out_channels=16, size=(4, 6, 4), stride=_TIME, shortcut=True),
+    Case(name="down-same", channels=8, out_channels=8, size=(2, 2, 4), stride=_TIME, shortcut=True),
+    Case(name="down-plain", channels=17, out_channels=20, size=(3, 5, 7), stride=_TIME),
+    Case(
+        name="up-space",
+        batch=2,
+        channels=16,
+        out_channels=8,
+        size=(3, 2, 5),
+        scale=_SPACE,
+        shortcut=True,
+    ),
+    Case(name="up", channels=16, out_channels=8, size=(3, 3, 2), scale=_TIME, shortcut=True),
+    Case(name="up-same", channels=8, out_channels=8, size=(1, 2, 3), scale=_TIME, shortcut=True),
+    Case(name="up-plain", channels=17, out_channels=33, size=(2, 3, 4), scale=_TIME, silu=True),
+    Case(name="up-wide", channels=16, out_channels=16, size=(1, 1, 67), scale=_SPACE),
+    Case(name="up-other", channels=3, out_channels=4, size=(2, 2, 3), scale=(3, 1, 2)),
+    Case(name="empty", batch=0, channels=3, out_channels=2, size=(2, 3, 3)),
+)
+
+# The Video DC-AE (f32t4c128) on 8 frames of 256x256, and on tiles of 32 frames of 256x256.
+BENCH = (
+    Case(name="cpu.block", channels=128, out_channels=128, size=(4, 64, 64), silu=True),
+    Case(
+        name="cpu.decode.up0",
+        channels=256,
+        out_channels=128,
+        size=(4, 64, 64),
+        scale=_SPACE,
+        shortcut=True,
+    ),
+    Case(
+        name="cpu.encode.down0",
+        channels=128,
+        out_channels=256,
+        size=(4, 64, 64),
+        stride=_SPACE,
+        shortcut=True,
+    ),
+    Case(name="cpu.decode.stage2", channels=512, out_channels=512, size=(8, 32, 32), silu=True),
+    Case(name="tile.decode.stage0", channels=128, out_channels=128, size=(32, 256, 256), silu=True),
+    Case(name="tile.decode.stage1", channels=256, out_channels=256, size=(32, 128, 128), silu=True),
+    Case(name="tile.decode.stage2", channels=512, out_channels=512, size=(32, 64, 64), silu=True),
+    Case(
+        name="tile.decode.up0",
+        channels=256,
+        out_channels=128,
+        size=(32, 128, 128),
+        scale=_SPACE,
+        shortcut=True,
+    ),
+    Case(
+        name="tile.decode.up3",
+        channels=1024,
+        out_channels=512,
+        size=(16, 16, 16),
+        scale=_TIME,
+        shortcut=True,
+    ),
+    Case(
+        name="tile.encode.down0",
+        channels=128,
+        out_channels=256,
+        size=(32, 256, 256),
+        stride=_SPACE,
+        shortcut=True,
+    ),
+    Case(name="tile.decode.project_out", channels=128, out_channels=3, size=(32, 256, 256)),
+)
+
+# 768px decoded without tiles: more than 2**31 elements.
+HUGE = Case(name="768px.untiled", channels=128, out_channels=128, size=(128, 768, 768), silu=True)
+
+DIFFERENTIABLE = (0, 1, 2)
+
+
+def make_inputs(
+    case: Case, device: torch.device | str, dtype: torch.dtype, seed: int = 0
+) -> tuple[Any, ...]:
+    """Arguments of conv3d."""
+    draw = Draw(device, dtype, seed)
+    fan_in = elements(case.weight_shape[1:])
+    x = draw.normal(*case.x_shape)
+    weight = draw.normal(*case.weight_shape, std=fan_in**-0.5)
+    bias = draw.normal(case.out_channels) if case.bias else None
+    return (x, weight, bias, case.stride, case.scale, case.silu, case.shortcut)
+
+
+def flops(case: Case, backward: bool = False) -> int:
+    """Multiplications and additions; the backward is two convolutions of the forward's size."""
+    forward = 2 * elements(case.y_shape) * elements(case.weight_shape[1:])
+    return 2 * forward if backward else forward
+
+
+def bytes(case: Case, itemsize: int = 2, backward: bool = False) -> int:
+    """Least traffic: every input read once, every output written once."""
+    x, weight, y = elements(case.x_shape), elements(case.weight_shape), elements(case.y_shape)
+    return itemsize * (2 * x + 2 * weight + y if backward else x + weight + y)
