@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .autoencoder_2d import AutoEncoder2DConfig
+from .dc_ae import VideoDCAEConfig
 from .hunyuan_vae import HunyuanVAEConfig
 from .mmdit import MMDiTConfig
 
@@ -22,7 +23,7 @@ class SystemConfig:
         ValueError: the transformer is not made for the autoencoder's latents.
     """
 
-    vae: HunyuanVAEConfig | AutoEncoder2DConfig
+    vae: HunyuanVAEConfig | VideoDCAEConfig | AutoEncoder2DConfig
     transformer: MMDiTConfig
 
     def __post_init__(self) -> None:
@@ -44,6 +45,14 @@ def open_sora_v2_t2v() -> SystemConfig:
     """Open-Sora v2 before its image-to-video stage: no condition tokens."""
     return SystemConfig(
         vae=HunyuanVAEConfig(use_spatial_tiling=True), transformer=MMDiTConfig(cond_embed=False)
+    )
+
+
+def open_sora_v2_hc() -> SystemConfig:
+    """The high-compression Open-Sora v2: latents of the Video DC-AE, decoded in tiles."""
+    return SystemConfig(
+        vae=VideoDCAEConfig(use_spatial_tiling=True, use_temporal_tiling=True),
+        transformer=MMDiTConfig(in_channels=128, patch_size=1),
     )
 
 
@@ -78,6 +87,7 @@ def tiny() -> SystemConfig:
 PRESETS: dict[str, Callable[[], SystemConfig]] = {
     "open-sora-v2": open_sora_v2,
     "open-sora-v2-t2v": open_sora_v2_t2v,
+    "open-sora-v2-hc": open_sora_v2_hc,
     "flux-dev": flux_dev,
     "tiny": tiny,
 }

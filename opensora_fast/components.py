@@ -17,19 +17,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
-from opensora_fast.models import CheckpointError, HunyuanVAE, MMDiT
+from opensora_fast.models import CheckpointError, HunyuanVAE, MMDiT, VideoDCAE
 from opensora_fast.models.configuration import config_from_dict
 from opensora_fast.sampling_config import SamplingConfig
 
 INDEX_NAME = "model_index.json"
 FORMAT = 1
 
+VideoAutoencoder: TypeAlias = "HunyuanVAE | VideoDCAE"
+
 _MODEL_CLASSES: dict[str, dict[str, Any]] = {
-    "vae": {"HunyuanVAE": HunyuanVAE},
+    "vae": {"HunyuanVAE": HunyuanVAE, "VideoDCAE": VideoDCAE},
     "transformer": {"MMDiT": MMDiT},
 }
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -46,9 +48,9 @@ class PipelineIndex:
     defaults: SamplingConfig
     prompt_suffix: bool
 
-    def load_vae(self, device: torch.device, dtype: torch.dtype) -> HunyuanVAE:
+    def load_vae(self, device: torch.device, dtype: torch.dtype) -> VideoAutoencoder:
         """Load the video autoencoder."""
-        vae: HunyuanVAE = self._load_model("vae", device, dtype)
+        vae: VideoAutoencoder = self._load_model("vae", device, dtype)
         return vae
 
     def load_transformer(self, device: torch.device, dtype: torch.dtype) -> MMDiT:

@@ -159,9 +159,7 @@ def plan(
         vae = HunyuanVAE(dataclasses.replace(system.vae, use_spatial_tiling=tiling)).to(dtype)
     vae.use_temporal_tiling = tiling
     patch = system.transformer.patch_size
-    config.check_geometry(
-        multiple=vae.spatial_compression_ratio * patch, time_ratio=vae.time_compression_ratio
-    )
+    config.check_geometry(multiple=vae.spatial_compression_ratio * patch, frames=vae.frame_grid)
     size = vae.latent_size(config.num_frames, config.height, config.width)
     num_txt = _TEXT_TOKENS.get(model, _RELEASED_TEXT_TOKENS)
     forwards = forwards_needed(config.guidance(), config.num_inference_steps, task)
