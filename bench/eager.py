@@ -30,6 +30,19 @@ def causal_conv3d(
     return F.conv3d(x, weight, bias, stride=tuple(stride))
 
 
+def channel_duplicate_shuffle3d(
+    x: Tensor, out_channels: int, scale: Sequence[int], added: Tensor | None
+) -> Tensor:
+    """Repeat channels, shuffle them to pixels, add: every step a pass."""
+    times, rows, columns = scale
+    batch, channels, frames, height, width = x.shape
+    y = x.repeat_interleave(out_channels * times * rows * columns // channels, dim=1)
+    y = y.view(batch, out_channels, times, rows, columns, frames, height, width)
+    y = y.permute(0, 1, 5, 2, 6, 3, 7, 4)
+    y = y.reshape(batch, out_channels, times * frames, rows * height, columns * width)
+    return y if added is None else added + y
+
+
 def concat_gelu(a: Tensor, x: Tensor) -> Tensor:
     """GELU, then side by side."""
     return torch.cat([a, F.gelu(x, approximate="tanh")], dim=-1)
@@ -92,6 +105,18 @@ def nearest_upsample3d(x: Tensor, scale: Sequence[int]) -> Tensor:
     return torch.cat([first, rest], dim=2)
 
 
+def pixel_unshuffle_average3d(
+    x: Tensor, out_channels: int, scale: Sequence[int], added: Tensor | None
+) -> Tensor:
+    """Move pixels to channels, average, add: every step a pass."""
+    times, rows, columns = scale
+    batch, channels, frames, height, width = x.shape
+    size = (frames // times, height // rows, width // columns)
+    y = x.reshape(batch, channels, size[0], times, size[1], rows, size[2], columns)
+    y = y.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(batch, out_channels, -1, *size).mean(dim=2)
+    return y if added is None else added + y
+
+
 def upsample_conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, scale: Sequence[int]) -> Tensor:
     """Enlarge, pad, convolve."""
     return causal_conv3d(nearest_upsample3d(x, scale), weight, bias, (1, 1, 1), "replicate")
@@ -145,6 +170,7 @@ EAGER: dict[str, Callable[..., Any]] = {
     for function in (
         attention,
         causal_conv3d,
+        channel_duplicate_shuffle3d,
         concat_gelu,
         frame_causal_attention,
         gate_residual,
@@ -153,6 +179,7 @@ EAGER: dict[str, Callable[..., Any]] = {
         group_norm_silu_conv3d,
         layer_norm_modulate,
         nearest_upsample3d,
+        pixel_unshuffle_average3d,
         qk_norm_rope,
         rms_norm3d,
         upsample_conv3d,

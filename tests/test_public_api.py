@@ -17,7 +17,9 @@ PUBLIC = {
     "opensora_fast.kernels": [
         "attention",
         "causal_conv3d",
+        "channel_duplicate_shuffle3d",
         "concat_gelu",
+        "conv3d",
         "frame_causal_attention",
         "gate_residual",
         "gelu",
@@ -26,6 +28,7 @@ PUBLIC = {
         "layer_norm_modulate",
         "layer_norm_modulate_quantized",
         "nearest_upsample3d",
+        "pixel_unshuffle_average3d",
         "qk_norm_rope",
         "quantize_rows",
         "quantized_linear",
