@@ -54,6 +54,21 @@ def gelu(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+def glu_mb_conv(
+    x: Tensor,
+    inverted_weight: Tensor,
+    inverted_bias: Tensor,
+    depth_weight: Tensor,
+    depth_bias: Tensor,
+    point_weight: Tensor,
+) -> Tensor:
+    """Three convolutions with SiLU between them, every one a pass over all channels."""
+    hidden = F.silu(F.conv3d(x, inverted_weight, inverted_bias))
+    hidden = F.conv3d(hidden, depth_weight, depth_bias, padding=1, groups=hidden.shape[1])
+    value, gate = hidden.chunk(2, dim=1)
+    return F.conv3d(value * F.silu(gate), point_weight)
+
+
 def group_norm_silu(
     x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, eps: float, silu: bool
 ) -> Tensor:
@@ -149,9 +164,11 @@ EAGER: dict[str, Callable[..., Any]] = {
         frame_causal_attention,
         gate_residual,
         gelu,
+        glu_mb_conv,
         group_norm_silu,
         group_norm_silu_conv3d,
         layer_norm_modulate,
+        linear_attention,
         nearest_upsample3d,
         qk_norm_rope,
         rms_norm3d,
