@@ -98,6 +98,23 @@ def layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> 
     return (1 + scale[:, None]) * F.layer_norm(x, x.shape[-1:], eps=eps) + shift[:, None]
 
 
+def linear_attention(
+    qkv: Tensor, depth_weight: Tensor, point_weight: Tensor, head_dim: int, eps: float
+) -> Tensor:
+    """Both scales side by side, a row of ones below the values, two products in the dtype."""
+    reach = [size // 2 for size in depth_weight.shape[2:]]
+    aggregated = F.conv3d(qkv, depth_weight, padding=reach, groups=qkv.shape[1])
+    aggregated = F.conv3d(aggregated, point_weight, groups=qkv.shape[1] // head_dim)
+    scales = torch.cat([qkv, aggregated], dim=1)
+    heads = scales.reshape(qkv.shape[0], -1, 3 * head_dim, qkv.shape[2:].numel())
+    q, k, v = heads.chunk(3, dim=2)
+    v = F.pad(v, (0, 0, 0, 1), value=1.0)
+    out = (v @ F.relu(k).transpose(-1, -2)) @ F.relu(q)
+    wide = out.float() if out.dtype != torch.float64 else out
+    out = (wide[:, :, :-1] / (wide[:, :, -1:] + eps)).to(qkv.dtype)
+    return out.reshape(qkv.shape[0], -1, *qkv.shape[2:])
+
+
 def nearest_upsample3d(x: Tensor, scale: Sequence[int]) -> Tensor:
     """The first frame and the others apart, then side by side."""
     first = F.interpolate(x[:, :, 0], scale_factor=tuple(map(float, scale[1:]))).unsqueeze(2)
