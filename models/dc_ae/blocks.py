@@ -258,7 +258,7 @@ class Decoder(nn.Module):
         return video
 
     def until_stage(self, z: Tensor, last: int) -> Tensor:
-        """Run the first layer on z `[B, latent_channels, t, h, w]` and the stages down to `last`."""
+        """Map z `[B, latent_channels, t, h, w]` to what stage `last` makes of it."""
         x: Tensor = self.project_in["main"](z, shortcut=True)
         for stage in reversed(self.stages[last:]):
             x = stage(x)

@@ -7,6 +7,8 @@ position at once; at 1/8 of the resolution and below they are small, and run who
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -14,16 +16,18 @@ from opensora_fast.kernels import pixel_unshuffle_average3d
 
 from ..slabs import (
     LAYOUT,
-    Added,
-    Layer,
-    Neighbours,
-    Pointwise,
+    Slabs,
     Step,
-    Strided,
+    Window,
     collected,
+    doubling,
+    halving,
     in_slabs,
+    neighbours,
+    pieces,
+    pointwise,
 )
-from .blocks import ConvLayer, Decoder, Downsample, Encoder, ResBlock, Stage, Upsample
+from .blocks import Decoder, Downsample, Encoder, ResBlock, Upsample
 from .config import RES_BLOCK, VideoDCAEConfig
 
 
@@ -36,9 +40,17 @@ def num_slab_stages(config: VideoDCAEConfig) -> int:
 def encode_in_slabs(encoder: Encoder, config: VideoDCAEConfig, x: Tensor, rows: int) -> Tensor:
     """Encode x `[B, in_channels, T, H, W]` in slabs of pixel rows; see `Encoder`."""
     count = num_slab_stages(config)
-    steps: list[Step] = [Neighbours(_plain(encoder.project_in))]
+    conv = functools.partial(encoder.project_in, pad_rows=False)
+    steps: list[Step] = [functools.partial(neighbours, layer=conv)]
+    limit = rows
     for stage in encoder.stages[:count]:
-        steps += _steps(stage)
+        for module in stage.op_list:
+            if isinstance(module, ResBlock):
+                steps.append(functools.partial(_residual, block=module, limit=limit))
+            else:
+                assert isinstance(module, Downsample)
+                steps.append(functools.partial(_downsample, module=module))
+                limit = max(limit // 2, 1)
     factor = _space_factor(config, count)
     channels = config.encoder_widths[min(count, config.num_stages - 1)]
     frames = x.shape[2]
@@ -53,10 +65,20 @@ def decode_in_slabs(decoder: Decoder, config: VideoDCAEConfig, z: Tensor, rows: 
     count = num_slab_stages(config)
     h = decoder.until_stage(z, count)
     steps: list[Step] = []
+    limit = rows
     for stage in reversed(decoder.stages[:count]):
-        steps += _steps(stage)
+        for module in stage.op_list:
+            if isinstance(module, ResBlock):
+                steps.append(functools.partial(_residual, block=module, limit=limit))
+            else:
+                assert isinstance(module, Upsample)
+                steps.append(functools.partial(_upsample, module=module, limit=limit))
+                limit *= 2
     norm, _, conv = decoder.project_out.op_list
-    steps += [Pointwise(lambda slab: norm(slab, activation="relu")), Neighbours(_plain(conv))]
+    steps += [
+        functools.partial(pointwise, function=functools.partial(norm, activation="relu")),
+        functools.partial(neighbours, layer=functools.partial(conv, pad_rows=False)),
+    ]
     factor, frames = _space_factor(config, count), h.shape[2]
     if frames > 1:
         frames *= 2 ** sum(config.temporal_downsample[:count])
@@ -69,59 +91,36 @@ def _space_factor(config: VideoDCAEConfig, count: int) -> int:
     return int(2 ** min(count, config.num_stages - 1))
 
 
-def _steps(stage: Stage) -> list[Step]:
-    steps: list[Step] = []
-    for module in stage.op_list:
-        if isinstance(module, ResBlock):
-            convolutions = [
-                Neighbours(_plain(module.main["conv1"])),
-                Neighbours(_plain(module.main["conv2"], silu=True)),
-            ]
-            steps.append(Added(convolutions, module.normalised))
-        elif isinstance(module, Downsample):
-            steps.append(Strided(_downsampling(module)))
-        else:
-            assert isinstance(module, Upsample)
-            steps.append(Neighbours(_upsampling(module)))
-    return steps
+def _residual(slabs: Slabs, block: ResBlock, limit: int) -> Slabs:
+    """Run a residual block: one window of x serves the first convolution and the shortcut."""
+    of_x, of_h = Window(), Window()
+    done = 0
+    conv1, conv2 = block.main["conv1"], block.main["conv2"]
+    for slab, last in pieces(slabs, limit):
+        x = of_x.joined(slab, last)
+        del slab
+        if x is None:
+            continue
+        h = of_h.joined(conv1(x, pad_rows=False), last)
+        if h is None:
+            continue
+        y = conv2(h, silu=True, pad_rows=False)
+        del h
+        start, count = done - of_x.first, y.shape[3]
+        done += count
+        handed = [block.normalised(y, x[:, :, :, start : start + count])]
+        del x, y
+        yield handed.pop(), last
 
 
-def _plain(conv: ConvLayer, silu: bool = False) -> Layer:
-    def layer(rows: Tensor, top: bool, bottom: bool) -> Tensor:
-        if top and bottom:
-            return conv(rows, silu=silu)
-        # At the border the zeros are written out: the kernel then treats all slabs alike.
-        return conv(_with_zeros(rows, top, bottom), silu=silu, pad_rows=False)
+def _downsample(slabs: Slabs, module: Downsample) -> Slabs:
+    def layer(rows: Tensor) -> Tensor:
+        factors = module.factors(rows)
+        y = module.main(rows, stride=factors, pad_rows=False)
+        return pixel_unshuffle_average3d(rows[:, :, :, 1:], y.shape[1], factors, added=y)
 
-    return layer
-
-
-def _downsampling(module: Downsample) -> Layer:
-    def layer(rows: Tensor, top: bool, bottom: bool) -> Tensor:
-        if top:
-            return module(rows)
-        y = module.main(rows, stride=module.factors(rows), pad_rows=False)
-        return pixel_unshuffle_average3d(
-            rows[:, :, :, 1:], y.shape[1], module.factors(rows), added=y
-        )
-
-    return layer
+    return halving(slabs, layer, first=module)
 
 
-def _upsampling(module: Upsample) -> Layer:
-    def layer(rows: Tensor, top: bool, bottom: bool) -> Tensor:
-        # The rows of the neighbours are made too, and dropped: two of many, of the cheapest layer.
-        y = module(rows)
-        count = y.shape[3]
-        kept = y[:, :, :, 0 if top else 2 : count if bottom else count - 2]
-        return kept.contiguous(memory_format=LAYOUT)
-
-    return layer
-
-
-def _with_zeros(rows: Tensor, top: bool, bottom: bool) -> Tensor:
-    if not (top or bottom):
-        return rows
-    zeros = rows.new_zeros(*rows.shape[:3], 1, rows.shape[4])
-    parts = [*([zeros] if top else []), rows, *([zeros] if bottom else [])]
-    return torch.cat(parts, dim=3).contiguous(memory_format=LAYOUT)
+def _upsample(slabs: Slabs, module: Upsample, limit: int) -> Slabs:
+    return doubling(pieces(slabs, limit), module)
