@@ -21,9 +21,13 @@ def why_not(
     bias: Tensor | None,
     stride: Sequence[int],
     scale: Sequence[int],
-    *_: object,
+    silu: bool,
+    shortcut: bool,
+    pad_rows: bool,
 ) -> str | None:
     """Say why the kernel cannot serve this call, or return None."""
+    if not pad_rows:
+        return "slabs of rows"
     if tuple(scale) not in ((1, 1, 1), (1, 2, 2), (2, 2, 2)):
         return f"the kernel serves the scales (1, 2, 2) and (2, 2, 2), not {tuple(scale)}"
     if tuple(scale) != (1, 1, 1) and tuple(weight.shape[2:]) != (3, 3, 3):
@@ -40,6 +44,7 @@ def forward(
     scale: Sequence[int],
     silu: bool,
     shortcut: bool,
+    pad_rows: bool,
 ) -> Tensor:
     """Return the convolution."""
     size = output_size(x.shape[2:], weight.shape[2:], stride, scale)
