@@ -10,8 +10,9 @@ from torch import Tensor
 
 from .. import contract
 from ..causal_conv3d import op as causal
+from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _cpu, _torch, reference
+from . import _cpu, _torch, launch, reference
 
 _NAME = "conv3d"
 
@@ -179,6 +180,7 @@ BACKWARD = Op(
     reference=reference.backward,
     fake=_fake_backward,
     backends=[
+        triton_backend(__package__, "backward", launch.backward_why_not, "_triton_backward"),
         Backend("torch", "any", _torch.backward, _torch.backward_why_not, _torch.VERIFIED),
     ],
 )
@@ -190,6 +192,7 @@ FORWARD = Op(
     reference=reference.forward,
     fake=_fake,
     backends=[
+        triton_backend(__package__, "forward", launch.why_not),
         Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED),
     ],
