@@ -107,6 +107,15 @@ Case centered(const char* name, std::int64_t channels, std::int64_t out_channels
   return c;
 }
 
+Case rows_of(Case c) {
+  c.padding = Padding::kCenteredRows;
+  return c;
+}
+
+bool is_centered(const Case& c) {
+  return c.padding == Padding::kCentered || c.padding == Padding::kCenteredRows;
+}
+
 const Case kCenteredCases[] = {
     centered("centered", 20, 35, {4, 5, 7}, false),
     centered("centered, an odd number of frames", 34, 17, {5, 9, 4}, true),
@@ -132,14 +141,24 @@ const Case kCenteredCases[] = {
     centered("up, one frame", 16, 16, {1, 1, 1}, true, kOne, kTime),
     centered("up, plain", 17, 33, {2, 3, 4}, false, kOne, kTime),
     centered("up in space, plain", 16, 5, {1, 3, 4}, false, kOne, kSpace),
+    rows_of(centered("rows", 20, 35, {4, 7, 7}, true)),
+    rows_of(centered("many rows", 34, 17, {3, 14, 5}, true)),
+    rows_of(centered("one row", 16, 32, {1, 3, 6}, true)),
+    rows_of(centered("rows to pixels", 32, 3, {3, 6, 10}, false)),
+    rows_of(centered("rows, down", 18, 36, {4, 7, 6}, true, kTime)),
+    rows_of(centered("rows, pointwise", 24, 48, {3, 5, 6}, true, kOne, kOne, 1)),
 };
 
 // Whether an axis looks back only, and repeats its first position once.
-bool is_causal(const Case& c, int axis) { return axis == 0 && c.padding != Padding::kCentered; }
+bool is_causal(const Case& c, int axis) { return axis == 0 && !is_centered(c); }
+
+bool is_bare(const Case& c, int axis) {
+  return c.padding == Padding::kValid || (c.padding == Padding::kCenteredRows && axis == 1);
+}
 
 // Front padding and output size of an axis of `large` positions (after upsampling).
 std::int64_t front(const Case& c, int axis) {
-  if (c.padding == Padding::kValid) return 0;
+  if (is_bare(c, axis)) return 0;
   return is_causal(c, axis) ? c.kernel[axis] - 1 : c.kernel[axis] / 2;
 }
 
@@ -148,7 +167,7 @@ std::int64_t large_size(const Case& c, int axis) {
 }
 
 std::int64_t out_size(const Case& c, int axis) {
-  const bool none = c.padding == Padding::kValid || is_causal(c, axis);
+  const bool none = is_bare(c, axis) || is_causal(c, axis);
   const std::int64_t back = none ? 0 : c.kernel[axis] / 2;
   return (large_size(c, axis) + front(c, axis) + back - c.kernel[axis]) / c.stride[axis] + 1;
 }
@@ -157,7 +176,7 @@ std::int64_t out_size(const Case& c, int axis) {
 std::int64_t source(const Case& c, int axis, std::int64_t i) {
   const std::int64_t large = large_size(c, axis);
   if (i < 0 || i >= large) {
-    if (c.padding == Padding::kZeros || c.padding == Padding::kCentered) return -1;
+    if (c.padding == Padding::kZeros || is_centered(c)) return -1;
     i = i < 0 ? 0 : large - 1;
   }
   return (i + (is_causal(c, axis) ? c.scale[axis] - 1 : 0)) / c.scale[axis];
@@ -280,7 +299,7 @@ double allowed_units(const Geometry& g, const Plan& plan, bool activates) {
 
 template <class T>
 void run_case(const Case& c, Isa isa) {
-  const bool silu = c.surrounded && c.padding == Padding::kCentered;
+  const bool silu = c.surrounded && is_centered(c);
   const bool normalises = c.surrounded && !silu && c.scale[1] == 1;
   const std::int64_t taps = c.kernel[0] * c.kernel[1] * c.kernel[2];
   const std::int64_t pixels = c.batch * c.size[0] * c.size[1] * c.size[2];

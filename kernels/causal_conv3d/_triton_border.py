@@ -23,7 +23,7 @@ MAX_PLANE_BYTES = 4 << 30
 
 @triton.jit
 def silu(b_x):
-    """x * sigmoid(x), in fp32; 0 of 0, so that padding stays what it is."""
+    """X * sigmoid(x), in fp32; 0 of 0, so that padding stays what it is."""
     return b_x / (1.0 + tl.exp(-b_x))
 
 

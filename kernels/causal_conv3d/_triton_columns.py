@@ -36,7 +36,7 @@ def sum_columns_kernel(
     O: tl.constexpr, COLUMNS: tl.constexpr, KT: tl.constexpr, KW: tl.constexpr,
     ZEROS: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: skip
-    """z are frames [first_z, end_z) of x, and the grid begins at frame first_t of y."""
+    """Z are frames [first_z, end_z) of x, and the grid begins at frame first_t of y."""
     pid = tl.program_id(0)
     num_blocks = tl.cdiv(W, BLOCK_W)
     offs_w = pid % num_blocks * BLOCK_W + tl.arange(0, BLOCK_W)

@@ -26,8 +26,8 @@ def why_not(
     pad_rows: bool,
 ) -> str | None:
     """Say why the kernel cannot serve this call, or return None."""
-    if not pad_rows:
-        return "slabs of rows"
+    if not pad_rows and tuple(scale) != (1, 1, 1):
+        return "the kernel does not enlarge a slab of rows without zeros above and below"
     if tuple(scale) not in ((1, 1, 1), (1, 2, 2), (2, 2, 2)):
         return f"the kernel serves the scales (1, 2, 2) and (2, 2, 2), not {tuple(scale)}"
     if tuple(scale) != (1, 1, 1) and tuple(weight.shape[2:]) != (3, 3, 3):
@@ -47,7 +47,7 @@ def forward(
     pad_rows: bool,
 ) -> Tensor:
     """Return the convolution."""
-    size = output_size(x.shape[2:], weight.shape[2:], stride, scale)
+    size = output_size(x.shape[2:], weight.shape[2:], stride, scale, pad_rows)
     y, _ = conv3d.convolve(
         x,
         weight,
@@ -55,7 +55,7 @@ def forward(
         size,
         stride=stride,
         scale=scale,
-        pad_mode="centered",
+        pad_mode="centered" if pad_rows else "centered rows",
         silu=silu,
         shortcut=shortcut,
     )

@@ -83,8 +83,9 @@ class Winograd {
     timed = g.kernel[0] == 3;
     first_alone = timed && g.padding == Padding::kReplicate;
     ahead = g.kernel[0] - 1 - front_padding(g, 0);
+    above = front_padding(g, 1);
     tile_columns = ceil_div(p.size[2], m);
-    const std::int64_t all_rows = ceil_div(p.size[1], m);
+    all_rows = ceil_div(p.out_size[1], m);
     const std::int64_t most_tiles =
         std::max(kWinogradTiles, p.plan.packed_bytes / kWinogradWeightBytesPerTile);
     tile_rows = std::clamp<std::int64_t>(most_tiles / tile_columns, 1, all_rows);
@@ -149,7 +150,7 @@ class Winograd {
 
   void run_block(std::int64_t sample, std::int64_t block) {
     const std::int64_t first = block * tile_rows;
-    const Rows rows{first, std::min(tile_rows, ceil_div(p.size[1], m) - first)};
+    const Rows rows{first, std::min(tile_rows, all_rows - first)};
     const std::int64_t num_frames = p.size[0];
     const std::int64_t slices = ceil_div(g.channels, kWinogradChannels);
     std::int64_t done = 0;  // frames of x that are transformed
@@ -195,8 +196,9 @@ class Winograd {
     const Activation f = Activation::of(p, sample);
     const std::int64_t row_size = strip_columns * kWinogradChannels;
     for (std::int64_t r = 0; r < rows.count * m + 2; ++r) {
-      fill_row(p, image, source_of(rows.first * m + r - 1, p.size[1], g.padding), f, first, count,
-               1, strip_columns, strip + r * row_size, kWinogradChannels);
+      const std::int64_t row = source_of(rows.first * m + r - above, p.size[1], g.padding);
+      fill_row(p, image, row, f, first, count, 1, strip_columns, strip + r * row_size,
+               kWinogradChannels);
     }
     float* const planes = slot(frame) + first;
     for (std::int64_t i = 0; i < rows.count; ++i) {
@@ -316,9 +318,9 @@ class Winograd {
                std::int64_t row) {
     const float* const planes = products + (frame - t) * kPlanes * out_plane;
     const V factor = V::set1(first_alone && frame == 0 ? 2.0f : 1.0f);
-    const std::int64_t h = (first + row) * m, height = std::min<std::int64_t>(m, p.size[1] - h);
-    const std::int64_t start = ((sample * p.size[0] + frame) * p.size[1] + h) * p.size[2];
-    const std::int64_t unit = frame * ceil_div(p.size[1], m) + first + row;
+    const std::int64_t h = (first + row) * m, height = std::min<std::int64_t>(m, p.out_size[1] - h);
+    const std::int64_t start = ((sample * p.size[0] + frame) * p.out_size[1] + h) * p.size[2];
+    const std::int64_t unit = frame * all_rows + first + row;
     for (std::int64_t j = 0; j < tile_columns; ++j) {
       const std::int64_t width = std::min<std::int64_t>(m, p.size[2] - j * m);
       const std::int64_t pixel = start + j * m;
@@ -369,7 +371,8 @@ class Winograd {
   const Geometry& g;
   bool timed, first_alone;
   std::int64_t ahead;  // frames that y[t] looks into the future
-  std::int64_t tile_columns, tile_rows, blocks, channels, depth, panel, panels;
+  std::int64_t above;  // rows that the padding puts in front
+  std::int64_t all_rows, tile_columns, tile_rows, blocks, channels, depth, panel, panels;
   std::int64_t in_plane, out_plane, strip_columns, timed_rows;
   float* transformed = nullptr;
   float* products = nullptr;
