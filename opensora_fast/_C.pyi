@@ -117,11 +117,38 @@ def layer_norm_modulate_cpu(
     dtype: int,
     modulation_dtype: int,
 ) -> None: ...
+def pixel_gather_cpu(
+    source: int,
+    added: int,
+    result: int,
+    batch: int,
+    large_channels: int,
+    small_channels: int,
+    size: tuple[int, int, int],
+    scale: tuple[int, int, int],
+    factor: float,
+    channels_last: bool,
+    dtype: int,
+) -> None: ...
+def pixel_spread_cpu(
+    source: int,
+    added: int,
+    result: int,
+    batch: int,
+    large_channels: int,
+    small_channels: int,
+    size: tuple[int, int, int],
+    scale: tuple[int, int, int],
+    factor: float,
+    channels_last: bool,
+    dtype: int,
+) -> None: ...
 def rms_norm3d_cpu(
     x: int,
     y: int,
     weight: int,
     bias: int,
+    residual: int,
     batch: int,
     channels: int,
     positions: int,

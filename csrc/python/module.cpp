@@ -21,6 +21,7 @@
 #include "cpu/group_norm_silu.h"
 #include "cpu/group_norm_silu_backward.h"
 #include "cpu/layer_norm_modulate.h"
+#include "cpu/pixel_shuffle.h"
 #include "cpu/qk_norm_rope.h"
 #include "cpu/rms_norm3d.h"
 #ifdef OSF_HAS_CUDA
@@ -135,15 +136,17 @@ void layer_norm_modulate_cpu(std::uintptr_t x, std::uintptr_t y, std::uintptr_t 
 }
 
 osf::RmsNorm3dParams rms_norm3d_params(std::uintptr_t x, std::uintptr_t y, std::uintptr_t weight,
-                                       std::uintptr_t bias, std::int64_t batch,
-                                       std::int64_t channels, std::int64_t positions, double eps,
-                                       std::int32_t activation, bool channels_last,
-                                       std::int32_t dtype, std::int32_t affine_dtype) {
+                                       std::uintptr_t bias, std::uintptr_t residual,
+                                       std::int64_t batch, std::int64_t channels,
+                                       std::int64_t positions, double eps, std::int32_t activation,
+                                       bool channels_last, std::int32_t dtype,
+                                       std::int32_t affine_dtype) {
   osf::RmsNorm3dParams params{};
   params.x = pointer<const void>(x);
   params.y = pointer<void>(y);
   params.weight = pointer<const void>(weight);
   params.bias = pointer<const void>(bias);
+  params.residual = pointer<const void>(residual);
   params.batch = batch;
   params.channels = channels;
   params.positions = positions;
@@ -156,11 +159,11 @@ osf::RmsNorm3dParams rms_norm3d_params(std::uintptr_t x, std::uintptr_t y, std::
 }
 
 void rms_norm3d_cpu(std::uintptr_t x, std::uintptr_t y, std::uintptr_t weight, std::uintptr_t bias,
-                    std::int64_t batch, std::int64_t channels, std::int64_t positions, double eps,
-                    std::int32_t activation, bool channels_last, std::int32_t dtype,
-                    std::int32_t affine_dtype) {
+                    std::uintptr_t residual, std::int64_t batch, std::int64_t channels,
+                    std::int64_t positions, double eps, std::int32_t activation, bool channels_last,
+                    std::int32_t dtype, std::int32_t affine_dtype) {
   const osf::RmsNorm3dParams params =
-      rms_norm3d_params(x, y, weight, bias, batch, channels, positions, eps, activation,
+      rms_norm3d_params(x, y, weight, bias, residual, batch, channels, positions, eps, activation,
                         channels_last, dtype, affine_dtype);
   const py::gil_scoped_release release;
   osf::rms_norm3d_cpu(params);
@@ -172,7 +175,7 @@ void rms_norm3d_backward_cpu(std::uintptr_t grad, std::uintptr_t x, std::uintptr
                              std::int64_t positions, double eps, std::int32_t activation,
                              bool channels_last, std::int32_t dtype, std::int32_t affine_dtype) {
   osf::RmsNorm3dBackwardParams params{};
-  params.forward = rms_norm3d_params(x, 0, weight, bias, batch, channels, positions, eps,
+  params.forward = rms_norm3d_params(x, 0, weight, bias, 0, batch, channels, positions, eps,
                                      activation, channels_last, dtype, affine_dtype);
   params.grad = pointer<const void>(grad);
   params.dx = pointer<void>(dx);
@@ -180,6 +183,31 @@ void rms_norm3d_backward_cpu(std::uintptr_t grad, std::uintptr_t x, std::uintptr
   params.dbias = pointer<float>(dbias);
   const py::gil_scoped_release release;
   osf::rms_norm3d_backward_cpu(params);
+}
+
+// Runs one of the two functions of the parameters.
+template <void (*kRun)(const osf::PixelShuffleParams&)>
+void pixel_shuffle_cpu(std::uintptr_t source, std::uintptr_t added, std::uintptr_t result,
+                       std::int64_t batch, std::int64_t large_channels, std::int64_t small_channels,
+                       const std::array<std::int64_t, 3>& size,
+                       const std::array<std::int64_t, 3>& scale, double factor, bool channels_last,
+                       std::int32_t dtype) {
+  osf::PixelShuffleParams params{};
+  params.source = pointer<const void>(source);
+  params.added = pointer<const void>(added);
+  params.result = pointer<void>(result);
+  params.batch = batch;
+  params.large_channels = large_channels;
+  params.small_channels = small_channels;
+  params.frames = size[0];
+  params.height = size[1];
+  params.width = size[2];
+  std::copy(scale.begin(), scale.end(), params.scale);
+  params.factor = factor;
+  params.channels_last = channels_last;
+  params.dtype = static_cast<osf::DType>(dtype);
+  const py::gil_scoped_release release;
+  kRun(params);
 }
 
 // Address, and the distances of samples and tokens.
@@ -549,10 +577,17 @@ PYBIND11_MODULE(_C, m) {
         py::arg("dtype"));
   m.def("qk_norm_rope_cpu", &qk_norm_rope_cpu<OSF_QK_NORM_ROPE_TYPES>, OSF_QK_NORM_ROPE_ARGS);
 
+  const auto bind_pixel_shuffle = [&m](const char* name, auto run) {
+    m.def(name, run, py::arg("source"), py::arg("added"), py::arg("result"), py::arg("batch"),
+          py::arg("large_channels"), py::arg("small_channels"), py::arg("size"), py::arg("scale"),
+          py::arg("factor"), py::arg("channels_last"), py::arg("dtype"));
+  };
+  bind_pixel_shuffle("pixel_gather_cpu", &pixel_shuffle_cpu<osf::pixel_gather_cpu>);
+  bind_pixel_shuffle("pixel_spread_cpu", &pixel_shuffle_cpu<osf::pixel_spread_cpu>);
   m.def("rms_norm3d_cpu", &rms_norm3d_cpu, py::arg("x"), py::arg("y"), py::arg("weight"),
-        py::arg("bias"), py::arg("batch"), py::arg("channels"), py::arg("positions"),
-        py::arg("eps"), py::arg("activation"), py::arg("channels_last"), py::arg("dtype"),
-        py::arg("affine_dtype"));
+        py::arg("bias"), py::arg("residual"), py::arg("batch"), py::arg("channels"),
+        py::arg("positions"), py::arg("eps"), py::arg("activation"), py::arg("channels_last"),
+        py::arg("dtype"), py::arg("affine_dtype"));
   m.def("rms_norm3d_backward_cpu", &rms_norm3d_backward_cpu, py::arg("grad"), py::arg("x"),
         py::arg("weight"), py::arg("bias"), py::arg("dx"), py::arg("dweight"), py::arg("dbias"),
         py::arg("batch"), py::arg("channels"), py::arg("positions"), py::arg("eps"),
