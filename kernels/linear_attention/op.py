@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import contract
 from ..registry import Backend, Op
-from . import _torch, reference
+from . import _cpu, _torch, reference
 
 _NAME = "linear_attention"
 
@@ -141,6 +141,7 @@ FORWARD = Op(
     reference=reference.forward,
     fake=_fake,
     backends=[
+        Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED),
     ],
     prepare=_prepare,
