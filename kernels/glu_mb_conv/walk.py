@@ -127,8 +127,11 @@ class _Walk:
                     out_rows=(top - first, bottom - top),
                 )
                 self.gate(step, gated)
-            if given[1]:
-                target.copy_((gated.view(-1, self.width) @ self.narrow).view(target.shape))
+            product = gated.view(-1, self.width)
+            if target.is_contiguous():
+                torch.mm(product, self.narrow, out=target.view(-1, target.shape[-1]))
+            else:
+                target.copy_((product @ self.narrow).view(target.shape))
 
     def _products(self, slab: Tensor, start: int, first_frame: int) -> Tensor:
         """The ring of the chunk from `start` on, with the products of a slab in it."""

@@ -178,9 +178,7 @@ def problem_of(qkv: torch.Tensor, head_dim: int) -> Problem:
     )
 
 
-def new_sums(
-    qkv: torch.Tensor, head_dim: int, config: Config
-) -> tuple[torch.Tensor, torch.Tensor]:
+def new_sums(qkv: torch.Tensor, head_dim: int, config: Config) -> tuple[torch.Tensor, torch.Tensor]:
     """S and z of every program, [1, batch · heads · scales, programs, (D + 1) · D], and in all."""
     heads = problem_of(qkv, head_dim).heads
     size = (head_dim + 1) * head_dim
