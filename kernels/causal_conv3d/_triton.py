@@ -138,9 +138,7 @@ def _convolve_plane(
         residual = residual.permute(0, 2, 3, 4, 1).contiguous()
     bias = None if bias is None else bias.contiguous()
     partial = new_partial(plane, y, config) if config.sums else None
-    _run_plane(
-        plane, weight, bias, residual, y, config, front=front, zeros=zeros, partial=partial
-    )
+    _run_plane(plane, weight, bias, residual, y, config, front=front, zeros=zeros, partial=partial)
     return y, partial
 
 

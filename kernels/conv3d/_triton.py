@@ -54,9 +54,10 @@ def forward(
     size = output_size(x.shape[2:], kernel, stride, scale)
     y = x.new_empty((x.shape[0], *size, out_channels))
     bias = None if bias is None else bias.contiguous()
-    written = way == "plane" and (silu or (kernel[1] == kernel[2] == 1))
+    # Frames are written to be activated anyway; without rows around they are read as they are.
+    given = way == "plane" and (silu or kernel[1] == kernel[2] == 1)
     config = chosen(problem_of(video, weight, "copied" if way == "plane" else "none"), x)
-    if written or config.form in ("plane", "columns"):
+    if given or config.form in ("plane", "columns"):
         _convolve_planes(video, weight, bias, y, silu, added)
     else:
         _gather(video, weight, bias, y, stride, scale, config, silu, added)

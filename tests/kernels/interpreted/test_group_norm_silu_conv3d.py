@@ -10,7 +10,7 @@ from opensora_fast.kernels.agreement import noise
 from opensora_fast.kernels.causal_conv3d import _triton_border
 from opensora_fast.kernels.causal_conv3d._triton import convolve_plane_and_sum
 from opensora_fast.kernels.group_norm_silu._triton_statistics import merge_partials, statistics
-from opensora_fast.kernels.group_norm_silu_conv3d import _triton, reference
+from opensora_fast.kernels.group_norm_silu_conv3d import reference
 from opensora_fast.kernels.moments import channel_moments
 from opensora_fast.kernels.registry import explain, use_backend
 from opensora_fast.kernels.testing import assert_as_accurate
