@@ -98,10 +98,12 @@ def _gather(
     video: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor, stride: Sequence[int],
     scale: Sequence[int], config: Config, silu: bool, shortcut: Shortcut | None,
 ) -> None:  # fmt: skip
-    dense = video.contiguous() if shortcut is not None or not silu else video
-    seen = with_border(video, NO_BORDER, True, silu) if silu else dense
+    """Write y [B, T', H', W', O] from video [B, T, H, W, C] of any strides."""
+    seen = with_border(video, NO_BORDER, True, True) if silu else video.contiguous()
+    added = None
+    if shortcut is not None:
+        added = (video.contiguous() if silu else seen, shortcut)
     plan_gather(
         seen, packed_weight(weight, config), bias, y, weight.shape[2:], stride,
-        border_of(weight.shape[2:]), config, True, scale,
-        None if shortcut is None else (dense, shortcut),
+        border_of(weight.shape[2:]), config, True, scale, added,
     ).run()  # fmt: skip
