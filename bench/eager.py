@@ -67,6 +67,21 @@ def gelu(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+def glu_mb_conv(
+    x: Tensor,
+    inverted_weight: Tensor,
+    inverted_bias: Tensor,
+    depth_weight: Tensor,
+    depth_bias: Tensor,
+    point_weight: Tensor,
+) -> Tensor:
+    """Three convolutions with SiLU between them, every one a pass over all channels."""
+    hidden = F.silu(F.conv3d(x, inverted_weight, inverted_bias))
+    hidden = F.conv3d(hidden, depth_weight, depth_bias, padding=1, groups=hidden.shape[1])
+    value, gate = hidden.chunk(2, dim=1)
+    return F.conv3d(value * F.silu(gate), point_weight)
+
+
 def group_norm_silu(
     x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, eps: float, silu: bool
 ) -> Tensor:
@@ -94,6 +109,23 @@ def group_norm_silu_conv3d(
 def layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
     """Norm, multiply, add."""
     return (1 + scale[:, None]) * F.layer_norm(x, x.shape[-1:], eps=eps) + shift[:, None]
+
+
+def linear_attention(
+    qkv: Tensor, depth_weight: Tensor, point_weight: Tensor, head_dim: int, eps: float
+) -> Tensor:
+    """Both scales side by side, a row of ones below the values, two products in the dtype."""
+    reach = [size // 2 for size in depth_weight.shape[2:]]
+    aggregated = F.conv3d(qkv, depth_weight, padding=reach, groups=qkv.shape[1])
+    aggregated = F.conv3d(aggregated, point_weight, groups=qkv.shape[1] // head_dim)
+    scales = torch.cat([qkv, aggregated], dim=1)
+    heads = scales.reshape(qkv.shape[0], -1, 3 * head_dim, qkv.shape[2:].numel())
+    q, k, v = heads.chunk(3, dim=2)
+    v = F.pad(v, (0, 0, 0, 1), value=1.0)
+    out = (v @ F.relu(k).transpose(-1, -2)) @ F.relu(q)
+    wide = out.float() if out.dtype != torch.float64 else out
+    out = (wide[:, :, :-1] / (wide[:, :, -1:] + eps)).to(qkv.dtype)
+    return out.reshape(qkv.shape[0], -1, *qkv.shape[2:])
 
 
 def nearest_upsample3d(x: Tensor, scale: Sequence[int]) -> Tensor:
@@ -180,9 +212,11 @@ EAGER: dict[str, Callable[..., Any]] = {
         frame_causal_attention,
         gate_residual,
         gelu,
+        glu_mb_conv,
         group_norm_silu,
         group_norm_silu_conv3d,
         layer_norm_modulate,
+        linear_attention,
         nearest_upsample3d,
         pixel_unshuffle_average3d,
         qk_norm_rope,

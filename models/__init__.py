@@ -8,6 +8,7 @@ if __name__ != "opensora_fast.models":
 
 from .autoencoder_2d import AutoEncoder2D, AutoEncoder2DConfig
 from .checkpoint import CheckpointError
+from .dc_ae import VideoDCAE, VideoDCAEConfig
 from .hunyuan_vae import HunyuanVAE, HunyuanVAEConfig
 from .mmdit import MMDiT, MMDiTConfig
 
@@ -19,4 +20,6 @@ __all__ = [
     "HunyuanVAEConfig",
     "MMDiT",
     "MMDiTConfig",
+    "VideoDCAE",
+    "VideoDCAEConfig",
 ]

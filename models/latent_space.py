@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor
+
+from .frame_grid import FrameGrid
 
 
 class LatentSpace(Protocol):
@@ -38,6 +40,12 @@ class LatentSpaceMixin(Generic[SpaceT]):
     """The latent space in an autoencoder's configuration, as read-only properties of its own."""
 
     config: SpaceT
+    is_causal: ClassVar[bool] = True
+
+    @property
+    def frame_grid(self) -> FrameGrid:
+        """The numbers of frames that come back whole."""
+        return FrameGrid(self.time_compression_ratio, self.is_causal)
 
     @property
     def scale_factor(self) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from .autoencoder_2d import AutoEncoder2DConfig
+from .dc_ae import VideoDCAEConfig
 from .hunyuan_vae import HunyuanVAEConfig
 from .mmdit import MMDiTConfig
 
@@ -22,7 +24,7 @@ class SystemConfig:
         ValueError: the transformer is not made for the autoencoder's latents.
     """
 
-    vae: HunyuanVAEConfig | AutoEncoder2DConfig
+    vae: HunyuanVAEConfig | VideoDCAEConfig | AutoEncoder2DConfig
     transformer: MMDiTConfig
 
     def __post_init__(self) -> None:
@@ -44,6 +46,14 @@ def open_sora_v2_t2v() -> SystemConfig:
     """Open-Sora v2 before its image-to-video stage: no condition tokens."""
     return SystemConfig(
         vae=HunyuanVAEConfig(use_spatial_tiling=True), transformer=MMDiTConfig(cond_embed=False)
+    )
+
+
+def open_sora_v2_hc() -> SystemConfig:
+    """The high-compression Open-Sora v2: latents of the Video DC-AE, decoded in tiles."""
+    return SystemConfig(
+        vae=VideoDCAEConfig(use_spatial_tiling=True, use_temporal_tiling=True),
+        transformer=MMDiTConfig(in_channels=128, patch_size=1),
     )
 
 
@@ -75,11 +85,28 @@ def tiny() -> SystemConfig:
     )
 
 
+def tiny_hc() -> SystemConfig:
+    """The high-compression twin of `tiny`: 128 x 128 pixels, 16 frames."""
+    widths, depths = (8, 16, 32, 64, 64, 64), (1, 1, 1, 1, 2, 2)
+    return SystemConfig(
+        vae=VideoDCAEConfig(
+            latent_channels=64,
+            encoder_widths=widths,
+            encoder_depths=depths,
+            decoder_widths=widths,
+            decoder_depths=depths,
+        ),
+        transformer=dataclasses.replace(tiny().transformer, patch_size=1),
+    )
+
+
 PRESETS: dict[str, Callable[[], SystemConfig]] = {
     "open-sora-v2": open_sora_v2,
     "open-sora-v2-t2v": open_sora_v2_t2v,
+    "open-sora-v2-hc": open_sora_v2_hc,
     "flux-dev": flux_dev,
     "tiny": tiny,
+    "tiny-hc": tiny_hc,
 }
 
 

@@ -15,6 +15,7 @@ class Conv3d:
         scale: tuple[int, int, int],
         padding: int,
         dtype: int,
+        shortcut: bool,
     ) -> None: ...
     @property
     def algorithm(self) -> str: ...
@@ -31,6 +32,7 @@ class Conv3d:
         mean: int,
         scale: int,
         shift: int,
+        silu: bool,
         moments: int,
         batch: int,
         size: tuple[int, int, int],
@@ -122,6 +124,34 @@ def pixel_shuffle_cpu(
     scale: tuple[int, int, int],
     factor: float,
     channels_last: bool,
+    dtype: int,
+) -> None: ...
+def linear_attention_cpu(
+    qkv: int,
+    depth_weight: int,
+    point_weight: int,
+    y: int,
+    batch: int,
+    channels: int,
+    size: tuple[int, int, int],
+    head_dim: int,
+    kernel: tuple[int, int, int],
+    eps: float,
+    dtype: int,
+) -> None: ...
+def glu_mb_conv_cpu(
+    ring: int,
+    gated: int,
+    taps: int,
+    inverted_bias: int,
+    depth_bias: int,
+    width: int,
+    channels: tuple[int, int],
+    num_frames: int,
+    ring_size: tuple[int, int, int],
+    new_frames: tuple[int, int],
+    out_frames: tuple[int, int],
+    out_rows: tuple[int, int],
     dtype: int,
 ) -> None: ...
 def rms_norm3d_cpu(

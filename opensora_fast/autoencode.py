@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from opensora_fast.components import read_index
+from opensora_fast.components import VideoAutoencoder, read_index
 from opensora_fast.device import resolve_device, resolve_dtype
 from opensora_fast.latents import VideoLatents
-from opensora_fast.models import HunyuanVAE
 from opensora_fast.sampling_config import MAX_SIDE
 from opensora_fast.video import Frames, Video, read_video, resize_crop, to_frames
 
@@ -21,7 +20,7 @@ _TILED_ABOVE = 33 * 512 * 512
 
 def load_autoencoder(
     source: str | Path, device: str = "auto", dtype: str = "auto"
-) -> tuple[HunyuanVAE, torch.device]:
+) -> tuple[VideoAutoencoder, torch.device]:
     """Load the video autoencoder of a pipeline, and say where it lives.
 
     Args:
@@ -63,7 +62,7 @@ def read_clip(
     return Video(to_frames(resize_crop(video.frames, *size, resample="bilinear")), video.fps)
 
 
-def set_tiling(vae: HunyuanVAE, tiling: str, shape: Sequence[int]) -> None:
+def set_tiling(vae: VideoAutoencoder, tiling: str, shape: Sequence[int]) -> None:
     """Switch tiling on or off; "auto" tiles large clips and else leaves the model's own choice.
 
     Args:
@@ -81,7 +80,7 @@ def set_tiling(vae: HunyuanVAE, tiling: str, shape: Sequence[int]) -> None:
 
 
 def encode_video(
-    vae: HunyuanVAE,
+    vae: VideoAutoencoder,
     video: Video,
     *,
     sample_posterior: bool = False,
@@ -89,8 +88,9 @@ def encode_video(
 ) -> VideoLatents:
     """Encode a video of any length and size.
 
-    The last frame, row and column are repeated up to the next 4 k + 1 frames and multiple of 8
-    pixels; the true size is kept beside the latents, so that `decode_video` gives it back.
+    The last frame, row and column are repeated up to the next size that the autoencoder gives back
+    (4 k + 1 frames and a multiple of 8 pixels for the HunyuanVAE); the true size is kept beside the
+    latents, so that `decode_video` gives it back.
 
     Args:
         vae: the autoencoder; its parameters' device and dtype are used.
@@ -102,8 +102,8 @@ def encode_video(
         Latents `[1, C, t, h, w]`.
     """
     num_frames, height, width = video.frames.shape[:3]
-    space, time = vae.spatial_compression_ratio, vae.time_compression_ratio
-    padding = ((0, (1 - num_frames) % time), (0, -height % space), (0, -width % space), (0, 0))
+    space, missing = vae.spatial_compression_ratio, vae.frame_grid.at_least(num_frames) - num_frames
+    padding = ((0, missing), (0, -height % space), (0, -width % space), (0, 0))
     padded: Frames = np.pad(video.frames, padding, mode="edge")
     pixels = resize_crop(padded, padded.shape[1], padded.shape[2], resample="bilinear")
     parameter = next(vae.parameters())
@@ -113,7 +113,7 @@ def encode_video(
     return VideoLatents(latents, num_frames, height, width, video.fps)
 
 
-def decode_video(vae: HunyuanVAE, stored: VideoLatents, index: int = 0) -> Video:
+def decode_video(vae: VideoAutoencoder, stored: VideoLatents, index: int = 0) -> Video:
     """Decode one video of a latents file and cut it to its true size.
 
     Args:
@@ -129,7 +129,7 @@ def decode_video(vae: HunyuanVAE, stored: VideoLatents, index: int = 0) -> Video
     """
     z = stored.latents[index : index + 1]
     size = stored.num_frames, stored.height, stored.width
-    padded_frames = size[0] + (1 - size[0]) % vae.time_compression_ratio
+    padded_frames = vae.frame_grid.at_least(size[0])
     expected = (1, vae.z_channels, *vae.latent_size(padded_frames, *size[1:]))
     if tuple(z.shape) != expected:
         raise ValueError(

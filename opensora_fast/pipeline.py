@@ -193,7 +193,7 @@ class VideoPipeline:
         )
         _check_choices(num_videos_per_prompt, len(texts), output_type)
         seed = _checked_seed(seed)
-        references = read_references(image, last_image, video, config, self._time_ratio)
+        references = read_references(image, last_image, video, config, self.vae.frame_grid)
         texts = [text for text in texts for _ in range(num_videos_per_prompt)]
         with torch.inference_mode(), Stages(self.device, progress) as stages:
             z = self._sample(texts, negative, config, references, seed, stages)
@@ -224,13 +224,8 @@ class VideoPipeline:
                 "this model was not trained with motion scores: leave motion_score out"
             )
         config = dataclasses.replace(self.defaults, **given)
-        config.check_geometry(multiple=multiple, time_ratio=self._time_ratio)
+        config.check_geometry(multiple=multiple, frames=self.vae.frame_grid)
         return config
-
-    @property
-    def _time_ratio(self) -> int:
-        ratio: int = self.vae.time_compression_ratio
-        return ratio
 
     def _encode_text(self, texts: list[str], negative: str, stages: Stages) -> dict[str, Any]:
         """Token and pooled embeddings of every video's prompt and of the negative prompt."""
@@ -272,7 +267,9 @@ class VideoPipeline:
         noise = torch.stack([torch.randn(shape, generator=g) for g in generators])
         z = noise.to(self.device, self.dtype)
         latents = self._encode_references(references, generators, stages)
-        masks, masked_ref = prepare_condition(z, references.cond_type, latents)
+        masks, masked_ref = prepare_condition(
+            z, references.cond_type, latents, causal=self.vae.is_causal
+        )
         timesteps = get_schedule(
             config.num_inference_steps,
             image_seq_len=size[1] * size[2] // patch**2,

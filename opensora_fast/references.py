@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from opensora_fast.models.frame_grid import FrameGrid
 from opensora_fast.sampling_config import SamplingConfig
 from opensora_fast.video import Frames, over_white, read_image, read_video, resize_crop
 
@@ -32,7 +33,7 @@ def read_references(
     last_image: Picture | None,
     video: str | Path | Frames | None,
     config: SamplingConfig,
-    time_ratio: int,
+    grid: FrameGrid,
 ) -> References:
     """Read what was given, scaled to cover the video's size and cut at the centre.
 
@@ -42,7 +43,7 @@ def read_references(
         video: clip to continue; its first 33 frames are used, fewer (4 k + 1) if it is shorter or
             if no new frame would be left.
         config: size and length of the video.
-        time_ratio: frames per latent frame after the first.
+        grid: numbers of frames that the autoencoder gives back.
 
     Returns:
         The kind of conditioning and its pixels.
@@ -59,9 +60,9 @@ def read_references(
     size = config.height, config.width
     if video is not None:
         frames = _clip(video)
-        room = config.num_frames - time_ratio
+        room = config.num_frames - grid.ratio
         longest = min(len(frames), room, _MAX_CLIP_FRAMES)
-        frames = frames[: (longest - 1) // time_ratio * time_ratio + 1]
+        frames = frames[: grid.at_most(longest)]
         return References("v2v_head", (resize_crop(frames, *size, resample="bilinear"),))
     pixels = tuple(resize_crop(_picture(p)[None], *size, resample="bicubic") for p in given)
     kind = "t2v" if not given else "i2v_loop" if len(given) == 2 else "i2v_head"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from opensora_fast.models.frame_grid import FrameGrid
     from opensora_fast.models.sampling import Guidance
 
 MAX_STEPS = 1000
@@ -23,7 +24,7 @@ class SamplingConfig:
     """How a video is sampled. The defaults are the original's, for its released model.
 
     Args:
-        num_frames: frames of the video; the models accept 4 k + 1.
+        num_frames: frames of the video; the released model accepts 4 k + 1.
         height: pixels.
         width: pixels.
         fps: frames per second of the saved file (and of the prompt, where the model reads it).
@@ -84,21 +85,20 @@ class SamplingConfig:
             temporal_ramp=self.temporal_ramp,
         )
 
-    def check_geometry(self, *, multiple: int, time_ratio: int) -> None:
+    def check_geometry(self, *, multiple: int, frames: FrameGrid) -> None:
         """Check frames and size against what a model can represent.
 
         Args:
             multiple: pixels of a token's side; height and width must be multiples of it.
-            time_ratio: frames per latent frame after the first.
+            frames: numbers of frames that the autoencoder gives back.
 
         Raises:
             ValueError: names the nearest values that are accepted.
         """
-        if (self.num_frames - 1) % time_ratio:
-            below = (self.num_frames - 1) // time_ratio * time_ratio + 1
+        if self.num_frames not in frames:
             raise ValueError(
-                f"num_frames must be {time_ratio}k + 1, got {self.num_frames}; "
-                f"the nearest are {below} and {below + time_ratio}"
+                f"num_frames must be {frames}, got {self.num_frames}; the nearest are "
+                f"{frames.at_most(self.num_frames)} and {frames.at_least(self.num_frames)}"
             )
         for name in ("height", "width"):
             size = getattr(self, name)
@@ -108,8 +108,11 @@ class SamplingConfig:
                 raise ValueError(
                     f"{name} must be a multiple of {multiple}, got {size}; the nearest {nearest}"
                 )
-        latent_frames = (self.num_frames - 1) // time_ratio + 1
-        tokens = latent_frames * (self.height // multiple) * (self.width // multiple)
+        tokens = (
+            frames.latent_frames(self.num_frames)
+            * (self.height // multiple)
+            * (self.width // multiple)
+        )
         if tokens > MAX_TOKENS:
             raise ValueError(
                 f"{self.num_frames} frames of {self.width}x{self.height} are {tokens:,} tokens, "
