@@ -29,8 +29,7 @@ struct Case {
   std::int64_t stride[3] = {1, 1, 1};
   std::int64_t scale[3] = {1, 1, 1};
   Padding padding = Padding::kReplicate;
-  // By activation, bias and residual. kCentered: SiLU alone and a shortcut instead of a residual.
-  // Before an upsampling there is no affine map.
+  // By activation (affine unless upsampled), bias and residual; kCentered: by SiLU and a shortcut.
   bool surrounded = true;
 };
 
