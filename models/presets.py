@@ -84,12 +84,38 @@ def tiny() -> SystemConfig:
     )
 
 
+def tiny_hc() -> SystemConfig:
+    """The tiny system's high-compression twin: 128 x 128 pixels, 16 frames, 4x4x4 latents."""
+    widths, depths = (8, 16, 32, 64, 64, 64), (1, 1, 1, 1, 2, 2)
+    return SystemConfig(
+        vae=VideoDCAEConfig(
+            latent_channels=64,
+            encoder_widths=widths,
+            encoder_depths=depths,
+            decoder_widths=widths,
+            decoder_depths=depths,
+        ),
+        transformer=MMDiTConfig(
+            in_channels=64,
+            vec_in_dim=96,
+            context_in_dim=96,
+            hidden_size=192,
+            num_heads=3,
+            depth=2,
+            depth_single_blocks=4,
+            axes_dim=(16, 24, 24),
+            patch_size=1,
+        ),
+    )
+
+
 PRESETS: dict[str, Callable[[], SystemConfig]] = {
     "open-sora-v2": open_sora_v2,
     "open-sora-v2-t2v": open_sora_v2_t2v,
     "open-sora-v2-hc": open_sora_v2_hc,
     "flux-dev": flux_dev,
     "tiny": tiny,
+    "tiny-hc": tiny_hc,
 }
 
 
