@@ -20,6 +20,7 @@ from rich.console import Console
 from opensora_fast.kernels.atomic import replacing
 from opensora_fast.kernels.common.catalogue import CAPABILITIES, ops_with_launches
 from opensora_fast.kernels.common.inspection import Inspection, inspect_all
+from opensora_fast.kernels.common.sources import digest
 
 from .arguments import positive
 
@@ -40,9 +41,12 @@ _HEAD = """# What the compilers make of the GPU kernels
 Every Triton launch of the released models' shapes ({triton}) for sm_80, sm_90 and sm_100, and every
 CUDA kernel ({nvcc}) for the architectures it ships for. Written by `opensora-fast bench
 compile-table`; the tests fail on a spill, on a launch that does not fit the device and on a
-promised instruction that is not there. Registers and stack are per thread, shared memory per block;
-instructions say how often each occurs in the code, not how often it runs.
+promised instruction that is not there. They believe this table where the digest of an op's sources
+and the version of Triton are still the same, and compile the rest. Registers and stack are per
+thread, shared memory per block; instructions say how often each occurs in the code, not how often
+it runs.
 """
+_SOURCES = "Sources {}"
 _COLUMNS = "| launch | kernel | sm | warps | registers | stack | shared, KiB | instructions |"
 _CUDA_COLUMNS = "| kernel | sm | registers | stack | shared, KiB | instructions |"
 
@@ -119,11 +123,13 @@ def table(found: Sequence[Inspection], native: Sequence[CudaKernel] = ()) -> str
     """
     lines = [_HEAD.format(triton=f"Triton {metadata.version('triton')}", nvcc=_nvcc_version())]
     for op in dict.fromkeys(one.op for one in found):
-        lines += [f"## {op}", "", _COLUMNS, _rule(_COLUMNS)]
+        lines += [f"## {op}", "", _SOURCES.format(digest(op)), "", _COLUMNS, _rule(_COLUMNS)]
         launches = [one for one in found if one.op == op]
         for one in sorted(launches, key=lambda one: (one.case, one.capability)):
             if one.registers == 0:
                 rest = "does not compile | | |"
+            elif one.complaints:
+                rest = f"{one.registers}: does not fit | {one.stack_bytes} | |"
             else:
                 rest = f"{one.registers} | {one.stack_bytes} | {_kib(one.shared_bytes)} |"
             lines.append(
@@ -141,6 +147,41 @@ def table(found: Sequence[Inspection], native: Sequence[CudaKernel] = ()) -> str
         ]
         lines.append("")
     return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recorded:
+    """What a table says of one op.
+
+    Args:
+        sources: digest of the files that it was made of.
+        registers: of a thread, by launch and capability.
+    """
+
+    sources: str
+    registers: dict[tuple[str, int], int]
+
+
+def read_table(text: str) -> tuple[str, dict[str, Recorded]]:
+    """Read what `table` wrote of Triton's launches.
+
+    Args:
+        text: of the file.
+
+    Returns:
+        The version of Triton, and the ops.
+    """
+    version = re.search(r"\(Triton (\S+)\)", text)
+    ops = {}
+    for part in text.split("\n## ")[1:]:
+        sources = re.search(_SOURCES.format(r"(\w+)"), part)
+        rows = re.findall(r"^\| (\S+) \| \S+ \| (\d+) \| \d+ \| (\d+) \| 0 \|", part, re.M)
+        if sources is not None:
+            ops[part.split("\n")[0]] = Recorded(
+                sources=sources[1],
+                registers={(case, int(cap)): int(registers) for case, cap, registers in rows},
+            )
+    return version[1] if version else "", ops
 
 
 def cuda_kernels(console: Console, jobs: int | None = None) -> Iterator[CudaKernel]:

@@ -30,6 +30,19 @@ def causal_conv3d(
     return F.conv3d(x, weight, bias, stride=tuple(stride))
 
 
+def channel_duplicate_shuffle3d(
+    x: Tensor, out_channels: int, scale: Sequence[int], added: Tensor | None
+) -> Tensor:
+    """Repeat channels, shuffle them to pixels, add: every step a pass."""
+    times, rows, columns = scale
+    batch, channels, frames, height, width = x.shape
+    y = x.repeat_interleave(out_channels * times * rows * columns // channels, dim=1)
+    y = y.view(batch, out_channels, times, rows, columns, frames, height, width)
+    y = y.permute(0, 1, 5, 2, 6, 3, 7, 4)
+    y = y.reshape(batch, out_channels, times * frames, rows * height, columns * width)
+    return y if added is None else added + y
+
+
 def concat_gelu(a: Tensor, x: Tensor) -> Tensor:
     """GELU, then side by side."""
     return torch.cat([a, F.gelu(x, approximate="tanh")], dim=-1)
@@ -52,6 +65,21 @@ def gate_residual(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
 def gelu(x: Tensor) -> Tensor:
     """Torch's tanh form."""
     return F.gelu(x, approximate="tanh")
+
+
+def glu_mb_conv(
+    x: Tensor,
+    inverted_weight: Tensor,
+    inverted_bias: Tensor,
+    depth_weight: Tensor,
+    depth_bias: Tensor,
+    point_weight: Tensor,
+) -> Tensor:
+    """Three convolutions with SiLU between them, every one a pass over all channels."""
+    hidden = F.silu(F.conv3d(x, inverted_weight, inverted_bias))
+    hidden = F.conv3d(hidden, depth_weight, depth_bias, padding=1, groups=hidden.shape[1])
+    value, gate = hidden.chunk(2, dim=1)
+    return F.conv3d(value * F.silu(gate), point_weight)
 
 
 def group_norm_silu(
@@ -83,6 +111,23 @@ def layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> 
     return (1 + scale[:, None]) * F.layer_norm(x, x.shape[-1:], eps=eps) + shift[:, None]
 
 
+def linear_attention(
+    qkv: Tensor, depth_weight: Tensor, point_weight: Tensor, head_dim: int, eps: float
+) -> Tensor:
+    """Both scales side by side, a row of ones below the values, two products in the dtype."""
+    reach = [size // 2 for size in depth_weight.shape[2:]]
+    aggregated = F.conv3d(qkv, depth_weight, padding=reach, groups=qkv.shape[1])
+    aggregated = F.conv3d(aggregated, point_weight, groups=qkv.shape[1] // head_dim)
+    scales = torch.cat([qkv, aggregated], dim=1)
+    heads = scales.reshape(qkv.shape[0], -1, 3 * head_dim, qkv.shape[2:].numel())
+    q, k, v = heads.chunk(3, dim=2)
+    v = F.pad(v, (0, 0, 0, 1), value=1.0)
+    out = (v @ F.relu(k).transpose(-1, -2)) @ F.relu(q)
+    wide = out.float() if out.dtype != torch.float64 else out
+    out = (wide[:, :, :-1] / (wide[:, :, -1:] + eps)).to(qkv.dtype)
+    return out.reshape(qkv.shape[0], -1, *qkv.shape[2:])
+
+
 def nearest_upsample3d(x: Tensor, scale: Sequence[int]) -> Tensor:
     """The first frame and the others apart, then side by side."""
     first = F.interpolate(x[:, :, 0], scale_factor=tuple(map(float, scale[1:]))).unsqueeze(2)
@@ -90,6 +135,18 @@ def nearest_upsample3d(x: Tensor, scale: Sequence[int]) -> Tensor:
         return first
     rest = F.interpolate(x[:, :, 1:].contiguous(), scale_factor=tuple(map(float, scale)))
     return torch.cat([first, rest], dim=2)
+
+
+def pixel_unshuffle_average3d(
+    x: Tensor, out_channels: int, scale: Sequence[int], added: Tensor | None
+) -> Tensor:
+    """Move pixels to channels, average, add: every step a pass."""
+    times, rows, columns = scale
+    batch, channels, frames, height, width = x.shape
+    size = (frames // times, height // rows, width // columns)
+    y = x.reshape(batch, channels, size[0], times, size[1], rows, size[2], columns)
+    y = y.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(batch, out_channels, -1, *size).mean(dim=2)
+    return y if added is None else added + y
 
 
 def upsample_conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, scale: Sequence[int]) -> Tensor:
@@ -145,14 +202,18 @@ EAGER: dict[str, Callable[..., Any]] = {
     for function in (
         attention,
         causal_conv3d,
+        channel_duplicate_shuffle3d,
         concat_gelu,
         frame_causal_attention,
         gate_residual,
         gelu,
+        glu_mb_conv,
         group_norm_silu,
         group_norm_silu_conv3d,
         layer_norm_modulate,
+        linear_attention,
         nearest_upsample3d,
+        pixel_unshuffle_average3d,
         qk_norm_rope,
         rms_norm3d,
         upsample_conv3d,

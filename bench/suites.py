@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 
 from .case import Case
+from .dc_ae import dc_ae_cases
 from .kernels import kernel_cases, smallest_cases
 from .mmdit import SIZES, mmdit_cases
 from .sampler import sampler_cases
@@ -35,13 +36,17 @@ class Suite:
     dtypes: tuple[str, ...] = ("fp32", "bf16")
 
 
-MODELS = ("vae-hunyuan", *SIZES, "sampler")
+MODELS = ("vae-hunyuan", "vae-dcae", *SIZES, "sampler")
 SUITES = {
     "kernels": Suite(help="every op, or the named ones, at its bench shapes", parts=("kernels",)),
     "models": Suite(help="all networks and the sampling loop", parts=MODELS),
     "all": Suite(help="kernels and models", parts=("kernels", *MODELS)),
     "vae-hunyuan": Suite(
         help="the video autoencoder at full width: decode and encode", parts=("vae-hunyuan",)
+    ),
+    "vae-dcae": Suite(
+        help="the deep-compression autoencoder at full width: decode and encode",
+        parts=("vae-dcae",),
     ),
     "mmdit-256": Suite(
         help="a double and a single block of the transformer, tokens of 256px videos",
@@ -128,6 +133,8 @@ def _part(name: str, selection: Selection) -> list[Case]:
         )
     if name == "vae-hunyuan":
         return vae_cases(device, dtypes)
+    if name == "vae-dcae":
+        return dc_ae_cases(device, dtypes)
     if name == "sampler":
         return sampler_cases(device, dtypes)
     return mmdit_cases(name, device, dtypes)

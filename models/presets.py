@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -85,7 +86,7 @@ def tiny() -> SystemConfig:
 
 
 def tiny_hc() -> SystemConfig:
-    """The tiny system's high-compression twin: 128 x 128 pixels, 16 frames, 4x4x4 latents."""
+    """The high-compression twin of `tiny`: 128 x 128 pixels, 16 frames."""
     widths, depths = (8, 16, 32, 64, 64, 64), (1, 1, 1, 1, 2, 2)
     return SystemConfig(
         vae=VideoDCAEConfig(
@@ -95,17 +96,7 @@ def tiny_hc() -> SystemConfig:
             decoder_widths=widths,
             decoder_depths=depths,
         ),
-        transformer=MMDiTConfig(
-            in_channels=64,
-            vec_in_dim=96,
-            context_in_dim=96,
-            hidden_size=192,
-            num_heads=3,
-            depth=2,
-            depth_single_blocks=4,
-            axes_dim=(16, 24, 24),
-            patch_size=1,
-        ),
+        transformer=dataclasses.replace(tiny().transformer, patch_size=1),
     )
 
 

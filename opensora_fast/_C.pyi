@@ -15,6 +15,7 @@ class Conv3d:
         scale: tuple[int, int, int],
         padding: int,
         dtype: int,
+        shortcut: bool,
     ) -> None: ...
     @property
     def algorithm(self) -> str: ...
@@ -31,6 +32,7 @@ class Conv3d:
         mean: int,
         scale: int,
         shift: int,
+        silu: bool,
         moments: int,
         batch: int,
         size: tuple[int, int, int],

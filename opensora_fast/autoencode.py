@@ -89,7 +89,8 @@ def encode_video(
     """Encode a video of any length and size.
 
     The last frame, row and column are repeated up to the next size that the autoencoder gives back
-    (4 k + 1 frames and a multiple of 8 pixels for the HunyuanVAE); the true size is kept beside the latents, so that `decode_video` gives it back.
+    (4 k + 1 frames and a multiple of 8 pixels for the HunyuanVAE); the true size is kept beside the
+    latents, so that `decode_video` gives it back.
 
     Args:
         vae: the autoencoder; its parameters' device and dtype are used.

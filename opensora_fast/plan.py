@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,16 +12,16 @@ from torch import nn
 from opensora_fast.kernels.counting import count_flops
 from opensora_fast.kernels.device import data_sheet
 from opensora_fast.kernels.footprint import peak_bytes
-from opensora_fast.models import HunyuanVAE, MMDiT
-from opensora_fast.models.hunyuan_vae import HunyuanVAEConfig
+from opensora_fast.models import HunyuanVAE, HunyuanVAEConfig, MMDiT, VideoDCAE, VideoDCAEConfig
+from opensora_fast.models.frame_grid import FrameGrid
 from opensora_fast.models.mmdit.patchify import latent_position_ids, text_position_ids
 from opensora_fast.models.presets import preset
 from opensora_fast.models.sampling import MAX_BATCHED_TOKENS, forwards_needed
-from opensora_fast.sampling_config import SamplingConfig
+from opensora_fast.sampling_config import SamplingConfig, with_size
 
 TASKS = ("t2v", "i2v_head", "i2v_tail", "i2v_loop", "v2v_head", "v2v_tail")
-PLANNED = ("open-sora-v2", "open-sora-v2-t2v", "tiny")
-_TEXT_TOKENS = {"tiny": 32}
+PLANNED = ("open-sora-v2", "open-sora-v2-t2v", "open-sora-v2-hc", "tiny", "tiny-hc")
+_TEXT_TOKENS = {"tiny": 32, "tiny-hc": 32}
 _RELEASED_TEXT_TOKENS = 512
 _GIB = 2**30
 
@@ -114,7 +113,7 @@ class Plan:
         has = f"the device has {self.memory_bytes / _GIB:.0f} GiB"
         if self.peak_bytes <= self.memory_bytes:
             return f": fits, {has}"
-        return f": does not fit, {has}; --tiling on and --offload cpu take less"
+        return f": does not fit, {has}; tiles, a memory budget and --offload cpu take less"
 
 
 def plan(
@@ -126,6 +125,7 @@ def plan(
     device: str | None = None,
     memory_gib: float | None = None,
     tiling: bool = False,
+    budget_gib: float | None = None,
 ) -> Plan:
     """Count what a generation takes, without weights, a GPU, or any of the work.
 
@@ -133,12 +133,13 @@ def plan(
 
     Args:
         model: one of `PLANNED`.
-        config: of the sampling; default: the released model's.
+        config: of the sampling; default: the released model's, with the nearest number of frames.
         task: "t2v", or what is conditioned on.
         dtype: of the networks.
         device: name of a GPU with a data sheet, e.g. "H200"; None leaves the floors out.
         memory_gib: that the device has.
         tiling: decode in spatial and temporal tiles.
+        budget_gib: decode within so much memory, exactly (`VideoDCAE.decode`).
 
     Returns:
         The plan.
@@ -146,18 +147,16 @@ def plan(
     Raises:
         ValueError: an unknown model, task or device, or a size that the model does not accept.
     """
-    if model not in PLANNED:
-        raise ValueError(f"plan: unknown model {model!r}, accepted are {', '.join(PLANNED)}")
+    _check_model(model)
     if task not in TASKS:
         raise ValueError(f"plan: unknown task {task!r}, accepted are {', '.join(TASKS)}")
     rate = _rate(device, dtype)
-    config = config or SamplingConfig()
     system = preset(model)
-    assert isinstance(system.vae, HunyuanVAEConfig)
     with torch.device("meta"):
         transformer = MMDiT(system.transformer).to(dtype)
-        vae = HunyuanVAE(dataclasses.replace(system.vae, use_spatial_tiling=tiling)).to(dtype)
-    vae.use_temporal_tiling = tiling
+        vae = _autoencoder(system.vae).to(dtype)
+    vae.use_spatial_tiling = vae.use_temporal_tiling = tiling
+    config = config or sampling_of(model, {})
     patch = system.transformer.patch_size
     config.check_geometry(multiple=vae.spatial_compression_ratio * patch, frames=vae.frame_grid)
     size = vae.latent_size(config.num_frames, config.height, config.width)
@@ -166,7 +165,7 @@ def plan(
     z = torch.empty(1, vae.z_channels, *size, dtype=dtype, device="meta")
     stages = {
         "denoise": _denoise(transformer, size, num_txt, task, forwards, rate),
-        "decode": _stage(vae, lambda: vae.decode(z), rate),
+        "decode": _stage(vae, _decoding(vae, z, budget_gib), rate),
     }
     return Plan(
         model=model,
@@ -181,6 +180,66 @@ def plan(
         stages=stages,
         memory_bytes=None if memory_gib is None else int(memory_gib * _GIB),
     )
+
+
+def sampling_of(
+    model: str,
+    fields: dict[str, Any],
+    resolution: str | None = None,
+    aspect_ratio: str | None = None,
+) -> SamplingConfig:
+    """The sampling of a model where only some fields are named.
+
+    Args:
+        model: one of `PLANNED`.
+        fields: of `SamplingConfig`; the released model's where they are left out, with the nearest
+            number of frames and size that this one accepts.
+        resolution: pixel budget such as "256px"; instead of height and width.
+        aspect_ratio: width to height such as "16:9"; belongs to `resolution`.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ValueError: an unknown model, or fields that contradict each other.
+    """
+    _check_model(model)
+    system = preset(model)
+    multiple = system.vae.spatial_compression_ratio * system.transformer.patch_size
+    frames = FrameGrid(
+        system.vae.time_compression_ratio, not isinstance(system.vae, VideoDCAEConfig)
+    )
+    default = SamplingConfig()
+    nearest = {
+        "num_frames": frames.at_most(default.num_frames),
+        "height": default.height // multiple * multiple,
+        "width": default.width // multiple * multiple,
+    }
+    given = with_size(fields, resolution, aspect_ratio, multiple)
+    return SamplingConfig(**{**nearest, **given})
+
+
+def _check_model(model: str) -> None:
+    if model not in PLANNED:
+        raise ValueError(f"plan: unknown model {model!r}, accepted are {', '.join(PLANNED)}")
+
+
+def _autoencoder(config: Any) -> HunyuanVAE | VideoDCAE:
+    if isinstance(config, VideoDCAEConfig):
+        return VideoDCAE(config)
+    assert isinstance(config, HunyuanVAEConfig)
+    return HunyuanVAE(config)
+
+
+def _decoding(
+    vae: HunyuanVAE | VideoDCAE, z: torch.Tensor, budget_gib: float | None
+) -> Callable[[], Any]:
+    if budget_gib is None:
+        return lambda: vae.decode(z)
+    if not isinstance(vae, VideoDCAE):
+        raise ValueError("plan: a memory budget is kept by the Video DC-AE (open-sora-v2-hc) only")
+    budget = int(budget_gib * _GIB)
+    return lambda: vae.decode(z, memory_budget=budget)
 
 
 def _denoise(

@@ -108,7 +108,11 @@ class SamplingConfig:
                 raise ValueError(
                     f"{name} must be a multiple of {multiple}, got {size}; the nearest {nearest}"
                 )
-        tokens = frames.latent_frames(self.num_frames) * (self.height // multiple) * (self.width // multiple)
+        tokens = (
+            frames.latent_frames(self.num_frames)
+            * (self.height // multiple)
+            * (self.width // multiple)
+        )
         if tokens > MAX_TOKENS:
             raise ValueError(
                 f"{self.num_frames} frames of {self.width}x{self.height} are {tokens:,} tokens, "

@@ -312,14 +312,15 @@ struct Conv3d {
   osf::conv3d::Plan plan;
 
   Conv3d(std::int64_t channels, std::int64_t out_channels, const Sizes& kernel, const Sizes& stride,
-         const Sizes& scale, std::int32_t padding, std::int32_t dtype)
+         const Sizes& scale, std::int32_t padding, std::int32_t dtype, bool shortcut)
       : geometry{channels,
                  out_channels,
                  {},
                  {},
                  {},
                  static_cast<osf::conv3d::Padding>(padding),
-                 static_cast<osf::DType>(dtype)} {
+                 static_cast<osf::DType>(dtype),
+                 shortcut} {
     copy_sizes(kernel, geometry.kernel);
     copy_sizes(stride, geometry.stride);
     copy_sizes(scale, geometry.scale);
@@ -333,7 +334,7 @@ struct Conv3d {
 
   void run(std::uintptr_t x, std::uintptr_t y, std::uintptr_t packed, std::uintptr_t bias,
            std::uintptr_t residual, std::uintptr_t mean, std::uintptr_t scale, std::uintptr_t shift,
-           std::uintptr_t moments, std::int64_t batch, const Sizes& size,
+           bool silu, std::uintptr_t moments, std::int64_t batch, const Sizes& size,
            const Sizes& out_size) const {
     osf::conv3d::Params params{};
     params.x = pointer<const void>(x);
@@ -344,6 +345,7 @@ struct Conv3d {
     params.mean = pointer<const float>(mean);
     params.scale = pointer<const float>(scale);
     params.shift = pointer<const float>(shift);
+    params.silu = silu;
     params.moments = pointer<float>(moments);
     params.batch = batch;
     copy_sizes(size, params.size);
@@ -461,9 +463,9 @@ using Code = std::int32_t;
 void bind_conv3d(py::module_& m) {
   py::class_<Conv3d>(m, "Conv3d")
       .def(py::init<std::int64_t, std::int64_t, const Sizes&, const Sizes&, const Sizes&,
-                    std::int32_t, std::int32_t>(),
+                    std::int32_t, std::int32_t, bool>(),
            py::arg("channels"), py::arg("out_channels"), py::arg("kernel"), py::arg("stride"),
-           py::arg("scale"), py::arg("padding"), py::arg("dtype"))
+           py::arg("scale"), py::arg("padding"), py::arg("dtype"), py::arg("shortcut"))
       .def_property_readonly(
           "algorithm",
           [](const Conv3d& conv) { return osf::conv3d::algorithm_name(conv.plan.algorithm); })
@@ -472,7 +474,8 @@ void bind_conv3d(py::module_& m) {
       .def("pack", &Conv3d::pack, py::arg("weight"), py::arg("packed"))
       .def("run", &Conv3d::run, py::arg("x"), py::arg("y"), py::arg("packed"), py::arg("bias"),
            py::arg("residual"), py::arg("mean"), py::arg("scale"), py::arg("shift"),
-           py::arg("moments"), py::arg("batch"), py::arg("size"), py::arg("out_size"));
+           py::arg("silu"), py::arg("moments"), py::arg("batch"), py::arg("size"),
+           py::arg("out_size"));
 }
 
 #ifdef OSF_HAS_CUDA

@@ -54,8 +54,8 @@ def forward(
     if not bordered:
         video = video.contiguous()
     plane: Plane = "none" if max(stride) > 1 else "copied" if bordered else "given"
-    problem = _problem(video, weight, plane)
-    config = _chosen(problem, x)
+    problem = problem_of(video, weight, plane)
+    config = chosen(problem, x)
     if gather and config.form == "plane":
         config = _summing(problem, config, x)
     y = x.new_empty((batch, *size, out_channels))
@@ -80,7 +80,7 @@ def forward(
 
 def convolve_plane(
     plane: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None,
-    *, y: Tensor | None = None, front: int | None = None,
+    *, y: Tensor | None = None, front: int | None = None, zeros: bool = False,
 ) -> Tensor:  # fmt: skip
     """Convolve a video whose producer wrote its border.
 
@@ -92,12 +92,13 @@ def convolve_plane(
         y: [B, T, H, W, O], contiguous, to be written; by default a new tensor.
         front: frames that are missing in front, at most kT - 1, the default: the first one stands
             for them.
+        zeros: zeros stand for them instead, and for those that y needs behind the last one.
 
     Returns:
         y.
     """
-    config = _chosen(_problem(plane, weight, "given"), plane)
-    return _convolve_plane(plane, weight, bias, residual, config, y, front)[0]
+    config = chosen(problem_of(plane, weight, "given"), plane)
+    return _convolve_plane(plane, weight, bias, residual, config, y, front, zeros)[0]
 
 
 def convolve_plane_and_sum(
@@ -110,8 +111,8 @@ def convolve_plane_and_sum(
         y, and fp32 [2, B, S, O]: S sums of each channel over disjoint sets of pixels that are all
         pixels together, and S sums of squares; None where they would cost a smaller tile.
     """
-    problem = _problem(plane, weight, "given")
-    config = _chosen(problem, plane)
+    problem = problem_of(plane, weight, "given")
+    config = chosen(problem, plane)
     if config.form == "plane":
         config = _summing(problem, config, plane)
     return _convolve_plane(plane, weight, bias, residual, config, y, front)
@@ -125,6 +126,7 @@ def _convolve_plane(
     config: Config,
     y: Tensor | None,
     front: int | None,
+    zeros: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     out_channels, _, depth, height, width = weight.shape
     front = depth - 1 if front is None else front
@@ -136,7 +138,7 @@ def _convolve_plane(
         residual = residual.permute(0, 2, 3, 4, 1).contiguous()
     bias = None if bias is None else bias.contiguous()
     partial = new_partial(plane, y, config) if config.sums else None
-    _run_plane(plane, weight, bias, residual, y, config, front=front, partial=partial)
+    _run_plane(plane, weight, bias, residual, y, config, front=front, zeros=zeros, partial=partial)
     return y, partial
 
 
@@ -177,7 +179,7 @@ def _run_plane(
             ).run()
 
 
-def _problem(video: Tensor, weight: Tensor, plane: Plane) -> Problem:
+def problem_of(video: Tensor, weight: Tensor, plane: Plane) -> Problem:
     """The problem of a video [B, T, H, W, C] whose pixels are, or will be, dense."""
     size = video.element_size()
     pointer_fits = plane == "copied" or video.data_ptr() % 16 == 0
@@ -191,7 +193,7 @@ def _problem(video: Tensor, weight: Tensor, plane: Plane) -> Problem:
     )
 
 
-def _chosen(problem: Problem, x: Tensor) -> Config:
+def chosen(problem: Problem, x: Tensor) -> Config:
     """The launch that was measured best on the device of x, else that of `pick`."""
     target = capability(x.device)
     default = pick(problem, target)

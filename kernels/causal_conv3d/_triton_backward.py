@@ -12,6 +12,7 @@ from ..common.launch import multiprocessors
 from ..contract import layout_of
 from . import _triton_input_gradient as of_input
 from . import _triton_weight_gradient as of_weight
+from .launch import Shortcut
 from .launch_backward import (
     Geometry,
     InputConfig,
@@ -52,8 +53,14 @@ def input_gradient(
     size: Sequence[int],
     geometry: Geometry,
     config: InputConfig | None = None,
+    *,
+    activated: torch.Tensor | None = None,
+    shortcut: Shortcut | None = None,
 ) -> torch.Tensor:
-    """The gradient [B, T, H, W, C] of an input of B, T, H, W; dy and weight [O, C, ...] are its."""
+    """The gradient [B, T, H, W, C] of an input of B, T, H, W; dy and weight [O, C, ...] are its.
+
+    ``activated``, ``shortcut``: see `of_input.plan_input_gradient`.
+    """
     taps = weight.permute(2, 3, 4, 0, 1).contiguous()
     dx = torch.empty((*size, weight.shape[1]), dtype=dy.dtype, device=dy.device)
     ring = of_input.new_ring(dx.shape, geometry, dx)
@@ -64,7 +71,9 @@ def input_gradient(
         half_precision=dy.element_size() == 2,
     )
     config = config or pick_input(problem, capability(dy.device))
-    of_input.plan_input_gradient(dy, taps, dx, ring, geometry, config).run()
+    of_input.plan_input_gradient(
+        dy, taps, dx, ring, geometry, config, activated=activated, shortcut=shortcut
+    ).run()
     if ring.numel():
         of_input.plan_fold(dx, ring, geometry).run()
     return dx

@@ -1,4 +1,4 @@
-"""Triton kernel that copies a video of any layout into a bordered, channels-last one.
+"""Triton kernel that copies a video of any layout into a bordered, channels-last one, or activates it.
 
 Parallel: one program per run of pixels of a bordered row and block of channels.
 Bytes: reads x and writes the bordered video, once.
@@ -6,7 +6,7 @@ Bytes: reads x and writes the bordered video, once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import triton
 import triton.language as tl
@@ -16,15 +16,27 @@ from ..common.launch import Launch, cdiv, next_power_of_two, strides
 
 # Sizes change from video to video; the kernel is the same for all of them.
 _SIZES = ("T", "H", "W", "plane_h", "plane_w", "top", "left")
+# Of bordered video at a time. The untiled decode of 129 frames of 768 x 768 would else hold 20 GB
+# of it beside its input, output and residual of as much each.
+MAX_PLANE_BYTES = 4 << 30
+
+
+@triton.jit
+def silu(b_x):
+    """X * sigmoid(x), in fp32; 0 of 0, so that padding stays what it is."""
+    return b_x / (1.0 + tl.exp(-b_x))
 
 
 @triton.jit(do_not_specialize=_SIZES)
 def border_kernel(
     x_ptr, plane_ptr, T, H, W, plane_h, plane_w, C, top, left,
     x_stride_b, x_stride_t, x_stride_h, x_stride_w, x_stride_c,
-    ZEROS: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr,
+    ZEROS: tl.constexpr, SILU: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """plane[b, t, h, w, c] = x[b, t, clamp(h - top), clamp(w - left), c], or zero outside x."""
+    """plane[b, t, h, w, c] = x[b, t, clamp(h - top), clamp(w - left), c], or zero outside x.
+
+    With SILU x * sigmoid(x) in place of x, rounded to its dtype.
+    """
     pid = tl.program_id(0)
     offs_c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     num_blocks = tl.cdiv(plane_w, BLOCK_W)
@@ -43,10 +55,14 @@ def border_kernel(
     x_ptr += pid_f // T * x_stride_b + pid_f % T * x_stride_t + at_h * x_stride_h
     at_x = at_w[:, None] * x_stride_w + offs_c.to(tl.int64)[None, :] * x_stride_c
     b_x = tl.load(x_ptr + at_x, mask=inside, other=0.0)
+    if SILU:
+        b_x = silu(b_x.to(tl.float32)).to(plane_ptr.dtype.element_ty)
     tl.store(plane_ptr + row * plane_w * C + offs_w[:, None] * C + offs_c[None, :], b_x, mask=mask)
 
 
-def plan_border(x: Tensor, plane: Tensor, border: Sequence[tuple[int, int]], zeros: bool) -> Launch:
+def plan_border(
+    x: Tensor, plane: Tensor, border: Sequence[tuple[int, int]], zeros: bool, silu: bool = False
+) -> Launch:
     """Plan the copy of x [B, T, H, W, C], any strides, into the middle of ``plane``."""
     batch, frames, height, width, channels = x.shape
     block_c = min(next_power_of_two(channels), 128)
@@ -61,15 +77,31 @@ def plan_border(x: Tensor, plane: Tensor, border: Sequence[tuple[int, int]], zer
         kernel=border_kernel,
         grid=(batch * frames * rows * cdiv(columns, block_w), cdiv(channels, block_c)),
         arguments=arguments | strides("x", x, "bthwc"),
-        constants={"ZEROS": zeros, "BLOCK_W": block_w, "BLOCK_C": block_c},
+        constants={"ZEROS": zeros, "SILU": silu, "BLOCK_W": block_w, "BLOCK_C": block_c},
         num_warps=4,
     )
 
 
-def with_border(video: Tensor, border: Sequence[tuple[int, int]], zeros: bool) -> Tensor:
-    """Return video [B, T, H, W, C], any strides, with rows and columns repeated or zero around."""
+def with_border(
+    video: Tensor, border: Sequence[tuple[int, int]], zeros: bool, silu: bool = False
+) -> Tensor:
+    """Return video [B, T, H, W, C], any strides, with rows and columns repeated or zero around.
+
+    With ``silu`` it is activated in the same pass.
+    """
     batch, frames, height, width, channels = video.shape
     rows, columns = height + sum(border[1]), width + sum(border[2])
     plane = video.new_empty((batch, frames, rows, columns, channels))
-    plan_border(video, plane, border, zeros).run()
+    plan_border(video, plane, border, zeros, silu).run()
     return plane
+
+
+def runs(batch: int, num_frames: int, frame_bytes: int) -> Iterator[tuple[slice, slice]]:
+    """Batch items and frames whose video is of a bearable size: all, or runs of one item."""
+    step = max(1, MAX_PLANE_BYTES // frame_bytes)
+    if batch * num_frames <= step:
+        yield slice(0, batch), slice(0, num_frames)
+        return
+    for item in range(batch):
+        for first in range(0, num_frames, step):
+            yield slice(item, item + 1), slice(first, min(first + step, num_frames))

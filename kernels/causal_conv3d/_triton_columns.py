@@ -3,6 +3,8 @@
     z[f, h, w, (j, k), o] = sum over taps i in height, channels c of weight[o, c, j, i, k] * x
     y[t, h, w, o] = bias + residual + sum over j, k of z[max(t + j - front, 0), h, w + k, (j, k), o]
 
+or, between zeros, over those frames t + j - front only that are there.
+
 The first is a convolution with a kernel of kH x 1 to kT * kW * O channels: x is read kH times
 instead of kT * kH * kW times, and a matrix product is not mostly padding.
 Layout: x as for the plane form; z [frames, H, W + kW - 1, columns] fp32, dense, columns padded with
@@ -25,16 +27,16 @@ from ..common.launch import Launch, cdiv, next_power_of_two
 
 MAX_BYTES = 2**31  # of z
 # Sizes change from video to video; the kernel is the same for all of them.
-_SIZES = ("first_z", "first_t", "H", "W", "plane_w", "front")
+_SIZES = ("first_z", "end_z", "first_t", "H", "W", "plane_w", "front")
 
 
 @triton.jit(do_not_specialize=_SIZES)
 def sum_columns_kernel(
-    z_ptr, y_ptr, bias_ptr, residual_ptr, first_z, first_t, H, W, plane_w, front,
+    z_ptr, y_ptr, bias_ptr, residual_ptr, first_z, end_z, first_t, H, W, plane_w, front,
     O: tl.constexpr, COLUMNS: tl.constexpr, KT: tl.constexpr, KW: tl.constexpr,
     ZEROS: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: skip
-    """Frame 0 of z is frame first_z of x, and the grid begins at frame first_t of y."""
+    """Z are frames [first_z, end_z) of x, and the grid begins at frame first_t of y."""
     pid = tl.program_id(0)
     num_blocks = tl.cdiv(W, BLOCK_W)
     offs_w = pid % num_blocks * BLOCK_W + tl.arange(0, BLOCK_W)
@@ -50,7 +52,7 @@ def sum_columns_kernel(
         z_tap = z_ptr + z_row * plane_w * COLUMNS
         end = W
         if ZEROS:
-            end = tl.where(frame >= 0, W, 0)
+            end = tl.where((frame >= 0) & (frame < end_z), W, 0)
         mask = (offs_w < end)[:, None] & mask_o[None, :]
         for tap_w in tl.static_range(KW):
             z_column = z_tap + (tap_w * COLUMNS + (tap_t * KW + tap_w) * O)
@@ -87,7 +89,7 @@ def plan_sum_columns(
     """Plan frames [first, last) of y [T, H, W, O] from z [frames, H, plane_w, columns]."""
     _, height, width, out_channels = y.shape
     arguments = {
-        "z_ptr": z, "y_ptr": y, "first_z": first_z, "first_t": frames[0],
+        "z_ptr": z, "y_ptr": y, "first_z": first_z, "end_z": first_z + z.shape[0], "first_t": frames[0],
         "H": height, "W": width, "plane_w": z.shape[2], "front": front,
         "bias_ptr": bias, "residual_ptr": residual,
     }  # fmt: skip

@@ -1,8 +1,9 @@
 """Triton kernel of convolutions of any kernel and stride: every tap looks its pixels up.
 
 Layout: x [B, T, H, W, C], y [B, T', H', W', O], dense; the packed weight of `_triton_weights.py`.
-Pixels are clamped into the frame (replicate), masked (zeros), or inside anyway (valid). With few
-channels ("joint") taps and channels are one index, so that a product is not mostly padding.
+Pixels are clamped into the frame (replicate), masked (zeros), or inside anyway (valid). A video to
+be enlarged is looked up as it is: its pixels stand for all their copies. With few channels
+("joint") taps and channels are one index, so that a product is not mostly padding.
 Parallel and bytes: see `_triton.py`.
 """
 
@@ -16,8 +17,9 @@ import triton.language as tl
 from torch import Tensor
 
 from ..common.launch import Launch, cdiv
+from ._triton_shortcut import add_shortcut
 from ._triton_tiles import finish_tile, place_of, plan_tiles
-from .launch import Config
+from .launch import Config, Shortcut
 
 # Sizes change from video to video; the kernel is the same for all of them.
 _SIZES = (
@@ -25,19 +27,49 @@ _SIZES = (
 )  # fmt: skip
 
 
+@triton.jit
+def inner_index(
+    k, C: tl.constexpr, PACKED_C: tl.constexpr, KT: tl.constexpr, TAPS: tl.constexpr,
+    JOINT: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """Of block k: its first row of the weight, taps in time and space, channels, whether real."""
+    offs_k = tl.arange(0, BLOCK_K)[None, :]
+    if JOINT:
+        # A row of the packed weight is a tap and a channel: one of each per column of b_x.
+        w_row = k * BLOCK_K
+        row = w_row + offs_k
+        tap_t = row // (C * TAPS)
+        tap = row // C % TAPS
+        channel = row % C
+        inside = row < KT * TAPS * C
+    else:
+        tap_t = k // (PACKED_C // BLOCK_K * TAPS)
+        tap = k % TAPS
+        start_c = k // TAPS % (PACKED_C // BLOCK_K) * BLOCK_K
+        w_row = (tap_t * TAPS + tap) * PACKED_C + start_c
+        channel = start_c + offs_k
+        inside = channel < C
+    return w_row, tap_t, tap, channel, inside
+
+
 @triton.jit(do_not_specialize=_SIZES)
 def gather_kernel(
-    x_ptr, w_ptr, y_ptr, bias_ptr, residual_ptr,
+    x_ptr, w_ptr, y_ptr, bias_ptr, residual_ptr, shortcut_ptr,
     num_frames, x_frames, x_height, x_width, T, H, W, front, top, left,
     C: tl.constexpr, O: tl.constexpr,
     ROWS: tl.constexpr, PACKED_C: tl.constexpr, PACKED_O: tl.constexpr,
     KT: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
-    STRIDE_T: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
+    ST: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr,
+    UT: tl.constexpr, UH: tl.constexpr, UW: tl.constexpr,
+    POOLS: tl.constexpr, GROUP: tl.constexpr,
     ZEROS: tl.constexpr, JOINT: tl.constexpr, SPLIT: tl.constexpr,
     FRAMES_TOGETHER: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """x: [B, x_frames, x_height, x_width, C]; y: [B, T, H, W, O]; w: [ROWS, PACKED_O]."""
+    """x: [B, x_frames, x_height, x_width, C]; y: [B, T, H, W, O]; w: [ROWS, PACKED_O].
+
+    S: stride; U: how often every frame, row and column of x is repeated, between zeros only.
+    """
     pid = tl.program_id(0)
     start_n = pid % (PACKED_O // BLOCK_N) * BLOCK_N
     pid_m = pid // (PACKED_O // BLOCK_N)
@@ -45,40 +77,29 @@ def gather_kernel(
     pid_f, tile = place_of(pid_m, num_tiles, num_frames, FRAMES_TOGETHER)
     start_m = tile * BLOCK_M
     x_ptr += (pid_f // T * x_frames).to(tl.int64) * x_height * x_width * C
-    frame = pid_f % T * STRIDE_T - front
+    frame = pid_f % T * ST - front
     offs_m = tl.arange(0, BLOCK_M)
     offs_k = tl.arange(0, BLOCK_K)
     mask_m = start_m + offs_m < H * W
     pixel = tl.minimum(start_m + offs_m, H * W - 1)
-    base_h = (pixel // W * STRIDE_H - top)[:, None]
-    base_w = (pixel % W * STRIDE_W - left)[:, None]
+    base_h = (pixel // W * SH - top)[:, None]
+    base_w = (pixel % W * SW - left)[:, None]
     at_w = offs_k[:, None] * PACKED_O + (start_n + tl.arange(0, BLOCK_N))[None, :]
     b_acc = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
     for k in range(ROWS // BLOCK_K):
-        if JOINT:
-            # A row of the packed weight is a tap and a channel: one of each per column of b_x.
-            w_row = k * BLOCK_K
-            row = w_row + offs_k[None, :]
-            tap_t = row // (C * KH * KW)
-            tap = row // C % (KH * KW)
-            channel = row % C
-            inside = row < KT * KH * KW * C
-        else:
-            tap_t = k // (PACKED_C // BLOCK_K * KH * KW)
-            tap = k % (KH * KW)
-            start_c = k // (KH * KW) % (PACKED_C // BLOCK_K) * BLOCK_K
-            w_row = (tap_t * (KH * KW) + tap) * PACKED_C + start_c
-            channel = start_c + offs_k[None, :]
-            inside = channel < C
+        w_row, tap_t, tap, channel, inside = inner_index(
+            k, C, PACKED_C, KT, KH * KW, JOINT, BLOCK_K
+        )
         at_t = frame + tap_t
         at_h = base_h + tap // KW
         at_x = base_w + tap % KW
         if ZEROS:
-            at_h = tl.where(at_t >= 0, at_h, -1)
-            inside = inside & (at_h >= 0) & (at_h < x_height) & (at_x >= 0) & (at_x < x_width)
-        at_t = tl.maximum(at_t, 0)
-        at_h = tl.minimum(tl.maximum(at_h, 0), x_height - 1)
-        at_x = tl.minimum(tl.maximum(at_x, 0), x_width - 1)
+            at_h = tl.where((at_t >= 0) & (at_t < UT * x_frames), at_h, -1)
+            inside = inside & (at_h >= 0) & (at_h < UH * x_height)
+            inside = inside & (at_x >= 0) & (at_x < UW * x_width)
+        at_t = tl.maximum(at_t, 0) // UT
+        at_h = tl.minimum(tl.maximum(at_h, 0) // UH, x_height - 1)
+        at_x = tl.minimum(tl.maximum(at_x, 0) // UW, x_width - 1)
         # A frame's elements are counted in 32 bits, its start is a pointer.
         frames = x_ptr + at_t.to(tl.int64) * x_height * x_width * C
         at = (at_h * x_width + at_x) * C + channel
@@ -88,6 +109,12 @@ def gather_kernel(
             b_x = tl.load(frames + at)
         b_w = tl.load(w_ptr + w_row * PACKED_O + at_w)
         b_acc = tl.dot(b_x, b_w, b_acc, input_precision="ieee")
+    if shortcut_ptr is not None:
+        offs_n = start_n + tl.arange(0, BLOCK_N)
+        b_acc = add_shortcut(
+            b_acc, shortcut_ptr, pid_f, pixel // W, pixel % W, offs_n, (offs_n < O)[None, :],
+            T, x_frames, x_height, x_width, C, ST, SH, SW, UT, UH, UW, POOLS, GROUP,
+        )  # fmt: skip
     first_row = pid_f.to(tl.int64) * H * W + start_m
     finish_tile(
         y_ptr, bias_ptr, residual_ptr, None, b_acc, first_row, offs_m, mask_m, start_n,
@@ -98,12 +125,18 @@ def gather_kernel(
 def plan_gather(
     x: Tensor, packed: Tensor, bias: Tensor | None, y: Tensor, kernel: Sequence[int],
     stride: Sequence[int], border: Sequence[tuple[int, int]], config: Config, zeros: bool,
+    scale: Sequence[int] = (1, 1, 1), shortcut: tuple[Tensor, Shortcut] | None = None,
 ) -> Launch:  # fmt: skip
-    """Plan y [B, T', H', W', O] from x [B, T, H, W, C], both contiguous."""
+    """Plan y [B, T', H', W', O] from x [B, T, H, W, C], both contiguous.
+
+    ``shortcut``: what is added, and how, of a video of the shape of x, contiguous.
+    """
+    source, way = shortcut or (None, Shortcut(pools=True, group=1))
     _, x_frames, x_height, x_width, channels = x.shape
     batch, frames, height, width, _ = y.shape
     arguments = {
         "x_ptr": x, "w_ptr": packed, "y_ptr": y, "bias_ptr": bias, "residual_ptr": None,
+        "shortcut_ptr": source,
         "x_frames": x_frames, "x_height": x_height, "x_width": x_width,
         "num_frames": batch * frames, "T": frames, "H": height, "W": width,
         "front": border[0][0], "top": border[1][0], "left": border[2][0],
@@ -114,5 +147,7 @@ def plan_gather(
         launch,
         constants=launch.constants
         | {"ROWS": packed.shape[0], "JOINT": config.form == "joint"}
-        | {f"STRIDE_{axis}": step for axis, step in zip("THW", stride, strict=True)},
+        | {f"S{axis}": step for axis, step in zip("THW", stride, strict=True)}
+        | {f"U{axis}": factor for axis, factor in zip("THW", scale, strict=True)}
+        | way.constants(),
     )

@@ -2,9 +2,11 @@
 
     dp[p, c] = sum over taps k and outputs o of dy[y, o] w[k, o, c],  p = stride y + k  (per axis)
 
-over the padded input p, or y = 2 p - k where the convolution is of a video doubled along an axis
-and w holds its summed taps (see upsample_conv3d). The gradient of x is dp without the padding,
-plus, where the padding repeats the border, the sum of dp over everything that repeats a pixel.
+over the padded input p, or y = u p - k where the convolution is of a video enlarged u times along
+an axis and w holds its summed taps (see upsample_conv3d). The gradient of x is dp without the
+padding, plus, where the padding repeats the border, the sum of dp over everything that repeats a
+pixel. Between zeros x may have been activated before, and may also reach y by a shortcut around all
+of that: its gradient is multiplied by the derivative of SiLU, and the shortcut's is added.
 
 Layout: channels-last, dense; w [taps, O, C].
 Parallel: one program per (frame of x, remainder of p by the stride, tile of positions, tile of
@@ -23,6 +25,8 @@ import triton
 import triton.language as tl
 
 from ..common.launch import Launch, cdiv
+from ._triton_shortcut import add_pooled, repeated
+from .launch import Shortcut
 from .launch_backward import Geometry, InputConfig
 
 
@@ -68,13 +72,44 @@ def add_frame(
 
 
 @triton.jit
+def gradient_of_silu(b_x):
+    """The derivative of x * sigmoid(x)."""
+    b_sigmoid = 1.0 / (1.0 + tl.exp(-b_x))
+    return b_sigmoid * (1.0 + b_x * (1.0 - b_sigmoid))
+
+
+@triton.jit
+def add_shortcut_gradient(
+    b_dx, dy_ptr, t, steps_h, steps_w, residue_h, residue_w, offs_c, mask, H_OUT, W_OUT,
+    O: tl.constexpr, ST: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr,
+    UT: tl.constexpr, UH: tl.constexpr, UW: tl.constexpr,
+    POOLS: tl.constexpr, GROUP: tl.constexpr,
+):  # fmt: skip
+    """Add what y sends around the convolution to pixels (t, S * steps + residue) of x."""
+    row_size = W_OUT * O
+    if POOLS:
+        dy_ptr += (t // ST).to(tl.int64) * H_OUT * row_size
+        at = (steps_h * row_size + steps_w * O)[:, None]
+        phase = (t % ST * SH + residue_h) * SW + residue_w
+        b_dx += repeated(dy_ptr, at, phase, offs_c, mask, ST * SH * SW, GROUP) / GROUP
+    else:
+        dy_ptr += (t * UT).to(tl.int64) * H_OUT * row_size
+        at = (steps_h * UH * row_size + steps_w * UW * O)[:, None]
+        b_dx = add_pooled(
+            b_dx, dy_ptr, at, offs_c, mask, H_OUT * row_size, row_size, 1.0, O, UT, UH, UW, GROUP
+        )  # fmt: skip
+    return b_dx
+
+
+@triton.jit
 def input_gradient_kernel(
-    dy_ptr, w_ptr, dx_ptr, ring_ptr, T, H, W, T_OUT, H_OUT, W_OUT,
+    dy_ptr, w_ptr, dx_ptr, ring_ptr, x_ptr, T, H, W, T_OUT, H_OUT, W_OUT,
     C: tl.constexpr, O: tl.constexpr,
     KT: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
     ST: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr,
     UT: tl.constexpr, UH: tl.constexpr, UW: tl.constexpr,
     FT: tl.constexpr, FH: tl.constexpr, FW: tl.constexpr, REPEATS: tl.constexpr,
+    SHORTCUT: tl.constexpr, POOLS: tl.constexpr, GROUP: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     # Padding of zeros gets no gradient: then only the frame inside it is computed.
@@ -122,7 +157,15 @@ def input_gradient_kernel(
     at = (pid_frame.to(tl.int64) * H + p_h - FH) * W + p_w - FW
     at = at[:, None] * C + offs_c[None, :]
     mask_c = (offs_c < C)[None, :]
-    tl.store(dx_ptr + at, b_dx.to(dx_ptr.dtype.element_ty), mask=inside[:, None] & mask_c)
+    mask = inside[:, None] & mask_c
+    if x_ptr is not None:
+        b_dx *= gradient_of_silu(tl.load(x_ptr + at, mask=mask, other=0.0).to(tl.float32))
+    if SHORTCUT:
+        b_dx = add_shortcut_gradient(
+            b_dx, dy_ptr, t, steps_h, steps_w, first_h - FH, first_w - FW, offs_c, mask,
+            H_OUT, W_OUT, O, ST, SH, SW, UT, UH, UW, POOLS, GROUP,
+        )  # fmt: skip
+    tl.store(dx_ptr + at, b_dx.to(dx_ptr.dtype.element_ty), mask=mask)
     if REPEATS and FH + FW > 0:
         ring = (p_h < H + 2 * FH) & (p_w < W + 2 * FW) & (inside == 0)
         rows = pid_frame.to(tl.int64) * (2 * FH * (W + 2 * FW) + H * (2 * FW))
@@ -168,12 +211,19 @@ def fold_kernel(
 
 def plan_input_gradient(
     dy: torch.Tensor, taps: torch.Tensor, dx: torch.Tensor, ring: torch.Tensor,
-    geometry: Geometry, config: InputConfig,
+    geometry: Geometry, config: InputConfig, *,
+    activated: torch.Tensor | None = None, shortcut: Shortcut | None = None,
 ) -> Launch:  # fmt: skip
     """Plan dx without the ring, and the ring.
 
     dy [B, T', H', W', O], taps [kT·kH·kW, O, C], dx [B, T, H, W, C], all dense; ring: `new_ring`.
+    ``activated``: what SiLU was applied to, as dx; ``shortcut``: how x also reaches y. Neither
+    where the border is repeated.
     """
+    assert not (geometry.repeats and (activated is not None or shortcut is not None))
+    way = shortcut or Shortcut(pools=True, group=1)
+    present = {} if activated is None else {"x_ptr": activated}
+    absent = {"x_ptr": None} if activated is None else {}
     batch, frames, height, width, channels = dx.shape
     _, edge_h, edge_w = geometry.front if geometry.repeats else (0, 0, 0)
     _, step_h, step_w = geometry.stride
@@ -185,10 +235,11 @@ def plan_input_gradient(
         arguments={
             "dy_ptr": dy, "w_ptr": taps, "dx_ptr": dx, "ring_ptr": ring,
             "T": frames, "H": height, "W": width,
-            "T_OUT": dy.shape[1], "H_OUT": dy.shape[2], "W_OUT": dy.shape[3],
+            "T_OUT": dy.shape[1], "H_OUT": dy.shape[2], "W_OUT": dy.shape[3], **present,
         },
         constants={
-            "C": channels, "O": dy.shape[4], **geometry.constants(),
+            "C": channels, "O": dy.shape[4], **geometry.constants(), **absent,
+            "SHORTCUT": shortcut is not None, **way.constants(),
             "BLOCK_M": config.block_m, "BLOCK_N": config.block_n, "BLOCK_K": config.block_k,
         },
         num_warps=config.num_warps,

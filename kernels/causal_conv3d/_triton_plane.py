@@ -3,8 +3,8 @@
 Layout: plane [B, T, H + kH - 1, W + kW - 1, C], y [B, T', H, W, O], dense; the packed weight of
 `_triton_weights.py`. Rows run flat over a bordered frame, so that a tap is a constant shift of rows
 and every load, at edges too, a dense box: the loop is that of a matrix product. Frames in front are
-a clamped frame index, or boxes past the end, which read as zero. Results at border columns (kW - 1
-in each row) are computed and dropped.
+a clamped frame index; frames of zeros, in front and behind, are left out of the loop. Results at
+border columns (kW - 1 in each row) are computed and dropped.
 Parallel and bytes: see `_triton.py`.
 """
 
@@ -55,14 +55,17 @@ def plane_kernel(
     b_acc = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
     CHUNKS: tl.constexpr = PACKED_C // BLOCK_K
     # Tap in time, then chunk of channels, then taps in space: these share most of their lines.
-    for k in range(KT * CHUNKS * KH * KW):
+    first_t = 0
+    end_t = KT
+    if ZEROS:
+        first_t = tl.maximum(-frame, 0)
+        end_t = tl.minimum(KT, x_frames - frame)
+    for k in range(first_t * (CHUNKS * KH * KW), end_t * (CHUNKS * KH * KW)):
         tap_t = k // (CHUNKS * KH * KW)
         tap = k % (KH * KW)
         start_c = k // (KH * KW) % CHUNKS * BLOCK_K
         row = (first_frame + tl.maximum(frame + tap_t, 0)) * plane_size
         row += start_m + tap // KW * plane_w + tap % KW
-        if ZEROS:
-            row = tl.where(frame + tap_t >= 0, row, num_rows)  # rows past the end read as zero
         w_row = (tap_t * (KH * KW) + tap) * PACKED_C + start_c
         if DESCRIPTORS:
             b_x = x.load([row, start_c])

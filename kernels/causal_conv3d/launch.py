@@ -60,6 +60,24 @@ def why_not_sizes(x: Tensor, weight: Tensor, pad_mode: str) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Shortcut:
+    """How x reaches y, which has other channels or another size, around a convolution.
+
+    Args:
+        pools: a channel of y is the mean of ``group`` channels of x, pixels of one block shuffled
+            into channels; else ``group`` channels of y, shuffled likewise, repeat one of x.
+        group: how many.
+    """
+
+    pools: bool
+    group: int
+
+    def constants(self) -> dict[str, object]:
+        """As the kernels take it."""
+        return {"POOLS": self.pools, "GROUP": self.group}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
     """What the choice depends on.
 

@@ -33,13 +33,14 @@ def why_not(
 class Geometry:
     """Which position p of the padded input meets which position y of the output at which tap k.
 
-    Along an axis, p = stride·y + k; where an upsampling is folded in (scale 2), y = 2·p - k.
+    Along an axis, p = stride·y + k; where an upsampling is folded in, y = scale·p - k.
 
     Args:
         kernel: taps in T, H, W.
         stride: of the convolution.
         scale: of the upsampling folded into it; 1 wherever the stride is not.
-        front: padding in front in T, on either side in H and W.
+        front: padding in front in T, on either side in H and W. What zeros lie behind in T follows
+            from the size of the output.
         repeats: whether the padding repeats the border; else it is zeros.
     """
 

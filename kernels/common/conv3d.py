@@ -1,4 +1,4 @@
-"""The C++ convolution of csrc/cpu/conv3d as three ops use it: layouts, and weights packed once.
+"""The C++ convolution of csrc/cpu/conv3d as four ops use it: layouts, and weights packed once.
 
 The kernel reads and writes channels-last. Any other layout is converted here, on both sides.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from opensora_fast import _C
 
 VERIFIED: Final = "CPU: x86-64 scalar, AVX2, AVX-512, AVX512-BF16 and AMX, 2026-11"
-PADDING_CODES: Final = {"replicate": 0, "zeros": 1, "valid": 2}
+PADDING_CODES: Final = {"replicate": 0, "zeros": 1, "valid": 2, "centered": 3, "centered rows": 4}
 MAX_TAPS: Final = 128
 
 # Elements of a weight that tell whether it was changed behind autograd's back (through .data).
@@ -73,10 +73,12 @@ def convolve(
     scale: Sequence[int] = (1, 1, 1),
     pad_mode: str = "replicate",
     affine: Affine | None = None,
+    silu: bool = False,
     residual: Tensor | None = None,
+    shortcut: bool = False,
     gather: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Return `conv(upsampled(silu((x - mean) * scale + shift))) + bias + residual`.
+    """Return `conv(upsampled(silu((x - mean) * scale + shift))) + bias + residual + shortcut(x)`.
 
     Args:
         x: [B, C, T, H, W], fp32 or bf16; converted to channels-last if it is not.
@@ -85,17 +87,21 @@ def convolve(
         bias: [O] or None.
         out_size: T', H', W'.
         stride: of the convolution.
-        scale: of the nearest upsampling before it, whose first frame stays single.
-        pad_mode: "replicate", "zeros" or "valid".
-        affine: of the activation before the convolution; None: x itself.
+        scale: of the nearest upsampling before it, whose first frame stays single unless the
+            padding is centered.
+        pad_mode: "replicate", "zeros" or "valid", all of time's in front; "centered": zeros on both
+            sides; "centered rows": the same, but none above and below.
+        affine: of the activation before the convolution; None: x is not normalised.
+        silu: activate x itself, where there is no `affine`.
         residual: [B, O, T', H', W'], added to the result.
+        shortcut: add that of `kernels/conv3d` to the result; "centered" only.
         gather: mean and variance of the result's channels while it is written.
 
     Returns:
         [B, O, T', H', W'], dtype of `x`; channels-last-3d where `x` is, else contiguous. And the
         moments [B, 2, O] in fp32, or no element.
     """
-    key = (tuple(stride), tuple(scale), pad_mode, _isa())
+    key = (tuple(stride), tuple(scale), pad_mode, shortcut, _isa())
     conv = _conv(tuple(weight.shape), native.DTYPE_CODES[x.dtype], *key)
     packed = _packed(conv, weight, key)
     dense = _channels_last(x)
@@ -113,6 +119,7 @@ def convolve(
         mean=_address(affine and affine.mean),
         scale=_address(affine and affine.scale),
         shift=_address(affine and affine.shift),
+        silu=silu,
         moments=_address(moments if gather else None),
         batch=x.shape[0],
         size=(x.shape[2], x.shape[3], x.shape[4]),
@@ -144,6 +151,7 @@ def _conv(
     stride: tuple[int, int, int],
     scale: tuple[int, int, int],
     pad_mode: str,
+    shortcut: bool,
     isa: str,
 ) -> _C.Conv3d:
     """The convolution for the instruction set in force, `isa`: its name is part of the key."""
@@ -151,8 +159,16 @@ def _conv(
 
     out_channels, channels, *kernel = weight_shape
     depth, height, width = kernel
-    padding = PADDING_CODES[pad_mode]
-    return _C.Conv3d(channels, out_channels, (depth, height, width), stride, scale, padding, dtype)
+    return _C.Conv3d(
+        channels=channels,
+        out_channels=out_channels,
+        kernel=(depth, height, width),
+        stride=stride,
+        scale=scale,
+        padding=PADDING_CODES[pad_mode],
+        dtype=dtype,
+        shortcut=shortcut,
+    )
 
 
 def _packed(conv: _C.Conv3d, weight: Tensor, key: _Key) -> Tensor:

@@ -49,6 +49,7 @@ def forward(
     scale: Sequence[int],
     silu: bool,
     shortcut: bool,
+    pad_rows: bool,
 ) -> Tensor:
     """Return the convolution."""
     layout = layout_of(x)
@@ -56,7 +57,9 @@ def forward(
     if causal.is_pointwise(weight, stride) and layout is torch.contiguous_format:
         y = causal.matmul(large, weight, bias)
     else:
-        y = F.conv3d(large, weight, bias, tuple(stride), padding(weight))
+        y = F.conv3d(
+            large, weight, bias, tuple(stride), reference.padding(weight.shape[2:], pad_rows)
+        )
     if shortcut:
         y = y + reference.shortcut_of(x, weight.shape[0], stride, scale)
     return y.contiguous(memory_format=layout)
@@ -70,13 +73,16 @@ def backward(
     scale: Sequence[int],
     silu: bool,
     shortcut: bool,
+    pad_rows: bool,
     needs: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of x, weight and bias; an empty tensor for one that is not needed."""
     layout = layout_of(x)
     grad = grad.contiguous(memory_format=layout)
     large = _enlarged(F.silu(x) if silu else x, scale).contiguous(memory_format=layout)
-    dlarge, dweight, dbias = causal.gradients(grad, large, weight, stride, needs, padding(weight))
+    dlarge, dweight, dbias = causal.gradients(
+        grad, large, weight, stride, needs, reference.padding(weight.shape[2:], pad_rows)
+    )
     dx = x.new_empty(0)
     if needs[0]:
         dx = reference.gradient_of_enlarged(dlarge, scale)
@@ -90,12 +96,6 @@ def backward(
         dweight.contiguous() if needs[1] else x.new_empty(0),
         dbias if needs[2] else x.new_empty(0),
     )
-
-
-def padding(weight: Tensor) -> tuple[int, int, int]:
-    """Zeros on both sides of T, H and W."""
-    depth, height, width = (size // 2 for size in weight.shape[2:])
-    return depth, height, width
 
 
 def _enlarged(x: Tensor, scale: Sequence[int]) -> Tensor:

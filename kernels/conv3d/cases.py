@@ -30,6 +30,7 @@ class Case:
     bias: bool = True
     silu: bool = False
     shortcut: bool = False
+    pad_rows: bool = True
     slack: float = 2e-5
 
     @property
@@ -45,7 +46,7 @@ class Case:
     @property
     def y_shape(self) -> tuple[int, ...]:
         """Shape of the output."""
-        size = output_size(self.size, self.kernel, self.stride, self.scale)
+        size = output_size(self.size, self.kernel, self.stride, self.scale, self.pad_rows)
         return (self.batch, self.out_channels, *size)
 
 
@@ -90,6 +91,13 @@ CHECK = (
     Case(name="up-plain", channels=17, out_channels=33, size=(2, 3, 4), scale=_TIME, silu=True),
     Case(name="up-wide", channels=16, out_channels=16, size=(1, 1, 67), scale=_SPACE),
     Case(name="up-other", channels=3, out_channels=4, size=(2, 2, 3), scale=(3, 1, 2)),
+    # Slabs of rows, whose neighbours are there.
+    Case(name="rows", channels=16, out_channels=16, size=(3, 7, 5), silu=True, pad_rows=False),
+    Case(name="rows-one", channels=8, out_channels=12, size=(2, 3, 4), pad_rows=False),
+    Case(
+        name="rows-down", channels=8, out_channels=16, size=(2, 7, 6), stride=_SPACE, pad_rows=False
+    ),
+    Case(name="rows-to-pixels", channels=32, out_channels=3, size=(2, 4, 3), pad_rows=False),
     Case(name="empty", batch=0, channels=3, out_channels=2, size=(2, 3, 3)),
 )
 
@@ -158,7 +166,7 @@ def make_inputs(
     x = draw.normal(*case.x_shape)
     weight = draw.normal(*case.weight_shape, std=fan_in**-0.5)
     bias = draw.normal(case.out_channels) if case.bias else None
-    return (x, weight, bias, case.stride, case.scale, case.silu, case.shortcut)
+    return (x, weight, bias, case.stride, case.scale, case.silu, case.shortcut, case.pad_rows)
 
 
 def flops(case: Case, backward: bool = False) -> int:

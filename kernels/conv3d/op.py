@@ -10,8 +10,9 @@ from torch import Tensor
 
 from .. import contract
 from ..causal_conv3d import op as causal
+from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _torch, reference
+from . import _cpu, _torch, launch, reference
 
 _NAME = "conv3d"
 
@@ -24,6 +25,7 @@ def conv3d(
     scale: Sequence[int] = (1, 1, 1),
     silu: bool = False,
     shortcut: bool = False,
+    pad_rows: bool = True,
 ) -> Tensor:
     r"""Activate, enlarge, convolve between zeros, and add a shortcut around all of it.
 
@@ -43,6 +45,9 @@ def conv3d(
         scale: factors of the nearest upsampling in T, H, W, each at least 1.
         silu: activate x first.
         shortcut: add the shortcut.
+        pad_rows: False leaves out the zeros above and below: x is a slab of rows with the
+            neighbours that its outputs look at, and kH - 1 rows more than they are. Not together
+            with `shortcut`.
 
     Returns:
         [B, O, T', H', W'], dtype of `x`; channels-last-3d where `x` is, else contiguous. T' is
@@ -61,7 +66,9 @@ def conv3d(
     Source: the convolutions, residual blocks and re-sampling blocks of the Video DC-AE of
     Open-Sora 2.0; Chen et al., Deep Compression Autoencoder (2024), section 3.2, for the shortcuts.
     """
-    return cast(Tensor, FORWARD(*_prepare(x, weight, bias, stride, scale, silu, shortcut)))
+    return cast(
+        Tensor, FORWARD(*_prepare(x, weight, bias, stride, scale, silu, shortcut, pad_rows))
+    )
 
 
 def _prepare(
@@ -72,6 +79,7 @@ def _prepare(
     scale: Sequence[int] = (1, 1, 1),
     silu: bool = False,
     shortcut: bool = False,
+    pad_rows: bool = True,
 ) -> tuple[Any, ...]:
     causal.check(_NAME, x, weight, bias)
     for name, steps in (("stride", stride), ("scale", scale)):
@@ -83,15 +91,17 @@ def _prepare(
         raise ValueError(
             f"{_NAME}: a stride {list(stride)} and a scale {list(scale)} exclude each other"
         )
-    size = reference.output_size(x.shape[2:], weight.shape[2:], stride, scale)
+    size = reference.output_size(x.shape[2:], weight.shape[2:], stride, scale, pad_rows)
     if any(length < 1 for length in (*x.shape[2:], *size)):
         raise ValueError(
             f"{_NAME}: x of T, H, W {list(x.shape[2:])} is too small for a kernel of "
             f"{list(weight.shape[2:])}"
         )
+    if shortcut and not pad_rows:
+        raise ValueError(f"{_NAME}: a shortcut needs pad_rows: slabs of rows have none")
     if shortcut:
         _check_shortcut(x, weight, stride, scale, size)
-    return x, weight, bias, list(stride), list(scale), bool(silu), bool(shortcut)
+    return x, weight, bias, list(stride), list(scale), bool(silu), bool(shortcut), bool(pad_rows)
 
 
 def _check_shortcut(
@@ -130,8 +140,9 @@ def _fake(
     scale: Sequence[int],
     silu: bool,
     shortcut: bool,
+    pad_rows: bool,
 ) -> Tensor:
-    size = reference.output_size(x.shape[2:], weight.shape[2:], stride, scale)
+    size = reference.output_size(x.shape[2:], weight.shape[2:], stride, scale, pad_rows)
     shape = (x.shape[0], weight.shape[0], *size)
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=contract.layout_of(x))
 
@@ -144,30 +155,32 @@ def _fake_backward(
     scale: Sequence[int],
     silu: bool,
     shortcut: bool,
+    pad_rows: bool,
     needs: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     return causal.fake_gradients(x, weight, needs)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, _, ctx.stride, ctx.scale, ctx.silu, ctx.shortcut = inputs
+    x, weight, _, *ctx.settings = inputs
     ctx.save_for_backward(x, weight)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     needs = list(ctx.needs_input_grad[:3])
-    grads = BACKWARD(grad, *ctx.saved_tensors, ctx.stride, ctx.scale, ctx.silu, ctx.shortcut, needs)
+    grads = BACKWARD(grad, *ctx.saved_tensors, *ctx.settings, needs)
     kept = (g if need else None for g, need in zip(grads, needs, strict=True))
-    return (*kept, None, None, None, None)
+    return (*kept, *(None for _ in ctx.settings))
 
 
 BACKWARD = Op(
     name=_NAME + "_backward",
     schema="(Tensor grad, Tensor x, Tensor weight, int[3] stride, int[3] scale, bool silu,"
-    " bool shortcut, bool[3] needs) -> (Tensor, Tensor, Tensor)",
+    " bool shortcut, bool pad_rows, bool[3] needs) -> (Tensor, Tensor, Tensor)",
     reference=reference.backward,
     fake=_fake_backward,
     backends=[
+        triton_backend(__package__, "backward", launch.backward_why_not, "_triton_backward"),
         Backend("torch", "any", _torch.backward, _torch.backward_why_not, _torch.VERIFIED),
     ],
 )
@@ -175,10 +188,12 @@ BACKWARD = Op(
 FORWARD = Op(
     name=_NAME,
     schema="(Tensor x, Tensor weight, Tensor? bias, int[3] stride, int[3] scale, bool silu,"
-    " bool shortcut) -> Tensor",
+    " bool shortcut, bool pad_rows) -> Tensor",
     reference=reference.forward,
     fake=_fake,
     backends=[
+        triton_backend(__package__, "forward", launch.why_not),
+        Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED),
     ],
     prepare=_prepare,

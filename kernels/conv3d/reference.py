@@ -21,10 +21,11 @@ def forward(
     scale: Sequence[int],
     silu: bool,
     shortcut: bool,
+    pad_rows: bool,
 ) -> Tensor:
     """Return `conv(enlarged(silu(x))) + bias + shortcut(x)`."""
     wide_x = x.to(wide(x.dtype))
-    padded = pad(enlarged(activated(wide_x, silu), scale), weight.shape[2:])
+    padded = pad(enlarged(activated(wide_x, silu), scale), weight.shape[2:], pad_rows)
     wide_bias = None if bias is None else bias.to(padded.dtype)
     y = causal.forward(padded, weight.to(padded.dtype), wide_bias, stride, "valid")
     if shortcut:
@@ -40,19 +41,20 @@ def backward(
     scale: Sequence[int],
     silu: bool,
     shortcut: bool,
+    pad_rows: bool,
     needs: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of x, weight and bias; an empty tensor for one that is not needed."""
     wide_x, dy = x.to(wide(x.dtype)), grad.to(wide(x.dtype))
-    padded = pad(enlarged(activated(wide_x, silu), scale), weight.shape[2:])
+    padded = pad(enlarged(activated(wide_x, silu), scale), weight.shape[2:], pad_rows)
     dpadded, dweight, dbias = causal.backward(
         dy, padded, weight.to(padded.dtype), stride, "valid", needs
     )
     dx = x.new_empty(0)
     if needs[0]:
         inner = dpadded
-        for axis, size in enumerate(weight.shape[2:], start=2):
-            inner = inner.narrow(axis, size // 2, x.shape[axis] * scale[axis - 2])
+        for axis, zeros in enumerate(padding(weight.shape[2:], pad_rows), start=2):
+            inner = inner.narrow(axis, zeros, x.shape[axis] * scale[axis - 2])
         dx = gradient_of_enlarged(inner, scale)
         if silu:
             dx = dx * gradient_of_silu(wide_x)
@@ -92,9 +94,15 @@ def gradient_of_enlarged(grad: Tensor, scale: Sequence[int]) -> Tensor:
     return grad
 
 
-def pad(x: Tensor, kernel: Sequence[int]) -> Tensor:
-    """Give x with k//2 zeros on both sides of T, H and W."""
+def padding(kernel: Sequence[int], pad_rows: bool) -> tuple[int, int, int]:
+    """Zeros on both sides of T, H and W."""
     depth, height, width = (size // 2 for size in kernel)
+    return depth, height if pad_rows else 0, width
+
+
+def pad(x: Tensor, kernel: Sequence[int], pad_rows: bool) -> Tensor:
+    """Give x with k//2 zeros on both sides of T, W and, unless switched off, H."""
+    depth, height, width = padding(kernel, pad_rows)
     return torch.nn.functional.pad(x, (width, width, height, height, depth, depth))
 
 
@@ -122,9 +130,13 @@ def gradient_of_shortcut(
 
 
 def output_size(
-    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], scale: Sequence[int]
+    size: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    scale: Sequence[int],
+    pad_rows: bool = True,
 ) -> tuple[int, int, int]:
     """T', H', W' of the output of an input of T, H, W."""
-    sizes = zip(size, kernel, stride, scale, strict=True)
-    frames, height, width = ((n * f + 2 * (k // 2) - k) // s + 1 for n, k, s, f in sizes)
+    sizes = zip(size, kernel, stride, scale, padding(kernel, pad_rows), strict=True)
+    frames, height, width = ((n * f + 2 * zeros - k) // s + 1 for n, k, s, f, zeros in sizes)
     return frames, height, width

@@ -13,19 +13,14 @@ Activating inside the convolution would repeat SiLU once per tap.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from ..causal_conv3d._triton import convolve_plane, convolve_plane_and_sum, moments_of
+from ..causal_conv3d._triton_border import runs
 from ..contract import layout_of
 from ..group_norm_silu._triton import activate, statistics
 from ..moments import fake_moments, group_statistics
-
-# Of activated video at a time. The untiled decode of 129 frames of 768 x 768 would else hold 20 GB
-# of it beside its input, output and residual of as much each.
-MAX_PLANE_BYTES = 4 << 30
 
 
 def forward(
@@ -40,9 +35,11 @@ def forward(
         mean, rstd = group_statistics(moments, num_groups, eps)
     out_channels, _, depth, height, width = weight.shape
     border = (height // 2, width // 2)
-    y = x.new_empty((x.shape[0], *x.shape[2:], out_channels))
+    batch, channels, num_frames, rows, columns = x.shape
+    y = x.new_empty((batch, num_frames, rows, columns, out_channels))
     partials = []
-    for items, frames in _runs(x, border):
+    area = (rows + 2 * border[0]) * (columns + 2 * border[1])
+    for items, frames in runs(batch, num_frames, area * channels * x.element_size()):
         missing = max(0, depth - 1 - frames.start)
         seen = slice(frames.start - (depth - 1 - missing), frames.stop)
         plane = activate(
@@ -62,21 +59,8 @@ def forward(
     return y.permute(0, 4, 1, 2, 3).contiguous(memory_format=layout_of(x)), gathered
 
 
-def _runs(x: Tensor, border: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
-    """Batch items and frames whose activated video is of a bearable size: all, or runs of one."""
-    batch, channels, num_frames, height, width = x.shape
-    area = (height + 2 * border[0]) * (width + 2 * border[1])
-    step = max(1, MAX_PLANE_BYTES // (area * channels * x.element_size()))
-    if batch * num_frames <= step:
-        yield slice(0, batch), slice(0, num_frames)
-        return
-    for item in range(batch):
-        for first in range(0, num_frames, step):
-            yield slice(item, item + 1), slice(first, min(first + step, num_frames))
-
-
 def _joined(partials: list[Tensor | None], batch: int) -> Tensor | None:
-    """The sums of all runs, in the order of `_runs`, as those of one pass."""
+    """The sums of all runs, in the order they were made, as those of one pass."""
     found = [partial for partial in partials if partial is not None]
     if not found:
         return None

@@ -44,19 +44,28 @@ def backward(
     return dx, dweight, dbias
 
 
-def summed(weight: torch.Tensor, scale: Sequence[int]) -> torch.Tensor:
-    """The four taps for the three along every doubled axis."""
+def summed(
+    weight: torch.Tensor, scale: Sequence[int], leading: Sequence[int] = (0, 0, 0)
+) -> torch.Tensor:
+    """The taps of an enlarged axis: the sums of up to `scale` neighbours, behind leading zeros."""
     taps = weight.float()
-    for axis, factor in enumerate(scale, start=2):
-        if factor == 2:
-            first, middle, last = taps.unbind(axis)
-            taps = torch.stack((first, first + middle, middle + last, last), dim=axis)
+    for axis, (factor, first) in enumerate(zip(scale, leading, strict=True), start=2):
+        if factor > 1:
+            shape = list(taps.shape)
+            shape[axis] += first + factor - 1
+            total = taps.new_zeros(shape)
+            for i in range(factor):
+                total.narrow(axis, first + i, taps.shape[axis]).add_(taps)
+            taps = total
     return taps.to(weight.dtype)
 
 
-def unsummed(dsummed: torch.Tensor, scale: Sequence[int]) -> torch.Tensor:
+def unsummed(
+    dsummed: torch.Tensor, scale: Sequence[int], leading: Sequence[int] = (0, 0, 0)
+) -> torch.Tensor:
     """The gradient of `summed`."""
-    for axis, factor in enumerate(scale, start=2):
-        if factor == 2:
-            dsummed = dsummed.narrow(axis, 0, 3) + dsummed.narrow(axis, 1, 3)
+    for axis, (factor, first) in enumerate(zip(scale, leading, strict=True), start=2):
+        number = dsummed.shape[axis] - first - factor + 1
+        parts = [dsummed.narrow(axis, first + i, number) for i in range(factor)]
+        dsummed = sum(parts[1:], parts[0])
     return dsummed.contiguous()

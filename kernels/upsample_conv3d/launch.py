@@ -19,14 +19,17 @@ MAX_WEIGHT = 2**31  # elements of the packed weight, likewise
 
 def why_not(x: Tensor, weight: Tensor, bias: Tensor | None, scale: Sequence[int]) -> str | None:
     """Return why the forward kernels cannot serve a call, or None."""
-    reason = not_served(x, weight, scale)
-    if reason is not None:
-        return reason
+    tensors = (x, weight) if bias is None else (x, weight, bias)
+    return not_served(x, weight, scale) or why_not_rows(x) or triton_why_not(*tensors)
+
+
+def why_not_rows(x: Tensor) -> str | None:
+    """Return which size exceeds what the forward kernels count, or None."""
     batch, _, frames, height, width = x.shape
     rows = 2 * batch * frames * (height + 2) * (width + 1)
     if rows + width + 2 >= MAX_ROWS:
         return f"x has {rows} rows of channels with its differences, at most {MAX_ROWS} are counted"
-    return triton_why_not(*(a for a in (x, weight, bias) if a is not None))
+    return None
 
 
 def backward_why_not(

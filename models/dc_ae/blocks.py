@@ -33,11 +33,11 @@ class ConvLayer(nn.Module):
 
     def forward(
         self, x: Tensor, stride: Scale = (1, 1, 1), scale: Scale = (1, 1, 1), silu: bool = False,
-        shortcut: bool = False,
+        shortcut: bool = False, pad_rows: bool = True,
     ) -> Tensor:  # fmt: skip
         """Convolve x `[B, C, T, H, W]`; see `conv3d`. A norm is the caller's to apply."""
-        y: Tensor = conv3d(x, self.conv.weight, self.conv.bias, stride, scale, silu, shortcut)
-        return y
+        conv = self.conv
+        return conv3d(x, conv.weight, conv.bias, stride, scale, silu, shortcut, pad_rows)
 
 
 class RMSNorm3d(nn.Module):
@@ -67,7 +67,10 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x `[B, C, T, H, W]` to the same shape."""
-        h = self.main["conv2"](self.main["conv1"](x), silu=True)
+        return self.normalised(self.main["conv2"](self.main["conv1"](x), silu=True), x)
+
+    def normalised(self, h: Tensor, x: Tensor) -> Tensor:
+        """Add the norm of what the convolutions made to x."""
         y: Tensor = x + self.main["conv2"].norm(h)
         return y
 
@@ -156,8 +159,12 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Halve x `[B, C, T, H, W]` in space and, if it is no image, in time where asked for."""
-        y: Tensor = self.main(x, stride=_factors(x, self.temporal), shortcut=True)
+        y: Tensor = self.main(x, stride=self.factors(x), shortcut=True)
         return y
+
+    def factors(self, x: Tensor) -> Scale:
+        """How much smaller x becomes in T, H and W."""
+        return _factors(x, self.temporal)
 
 
 class Upsample(nn.Module):
@@ -215,8 +222,11 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x `[B, in_channels, T, H, W]` to `[B, latent_channels, t, h, w]`."""
-        x = self.project_in(x)
-        for stage in self.stages:
+        return self.from_stage(self.project_in(x), 0)
+
+    def from_stage(self, x: Tensor, first: int) -> Tensor:
+        """Run the stages from the given one on x `[B, C, T, H, W]`, and the last layer."""
+        for stage in self.stages[first:]:
             x = stage(x)
         z: Tensor = self.project_out["main"].op_list[0](x, shortcut=True)
         return z
@@ -242,13 +252,14 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Map z `[B, latent_channels, t, h, w]` to a video `[B, in_channels, T, H, W]`."""
-        x = self.project_in["main"](z, shortcut=True)
-        for stage in reversed(self.stages):
-            x = stage(x)
-        return self.to_pixels(x)
-
-    def to_pixels(self, x: Tensor) -> Tensor:
-        """Map the last stage's x `[B, C, T, H, W]` to pixels."""
+        x = self.until_stage(z, 0)
         norm, _, conv = self.project_out.op_list
         video: Tensor = conv(norm(x, activation="relu"))
         return video
+
+    def until_stage(self, z: Tensor, last: int) -> Tensor:
+        """Map z `[B, latent_channels, t, h, w]` to what stage `last` makes of it."""
+        x: Tensor = self.project_in["main"](z, shortcut=True)
+        for stage in reversed(self.stages[last:]):
+            x = stage(x)
+        return x

@@ -12,14 +12,17 @@ from torch import Tensor, nn
 
 from ..checkpoint import CheckpointMixin
 from ..latent_space import LatentSpaceMixin
+from ..memory import rows_within
 from ..tiling import TileSizes, tile_in_space, tile_in_time
 from .blocks import Decoder, Encoder
 from .config import VideoDCAEConfig
+from .slabs import decode_in_slabs, encode_in_slabs, num_slab_stages
 
 # Of everything between the first and the last layer: the channels of a position side by side.
 LAYOUT = torch.channels_last_3d
 
 Tiling = Literal["none", "original"]
+Task = Literal["encode", "decode"]
 
 
 class VideoDCAE(CheckpointMixin[VideoDCAEConfig], LatentSpaceMixin[VideoDCAEConfig], nn.Module):
@@ -89,6 +92,7 @@ class VideoDCAE(CheckpointMixin[VideoDCAEConfig], LatentSpaceMixin[VideoDCAEConf
         generator: torch.Generator | None = None,
         *,
         tiling: Tiling | None = None,
+        memory_budget: int | None = None,
     ) -> Tensor:
         """Encode a video to a scaled latent: `z = encoder(x) / scaling_factor`.
 
@@ -100,14 +104,20 @@ class VideoDCAE(CheckpointMixin[VideoDCAEConfig], LatentSpaceMixin[VideoDCAEConf
             generator: without effect, likewise.
             tiling: `"none"` for the whole at once, `"original"` for the original's blended tiles
                 in time and space; by default what the model is set to.
+            memory_budget: bytes that tensors may hold at one time, the latent included, x and the
+                parameters not. The result is that of the whole at once, to rounding; without
+                gradients.
 
         Returns:
             Latent `[B, latent_channels, t, h, w]` of x's dtype.
 
         Raises:
-            ValueError: x has dimensions, channels or a size that the network does not take.
+            ValueError: x has dimensions, channels or a size that the network does not take, the
+                budget is too small (the least is named), or there is a tiling beside it.
         """
         self._check_video(x)
+        if memory_budget is not None:
+            return self._within(memory_budget, tiling, x, "encode")
         in_time, in_space = self._tilings(tiling)
         if in_time and x.shape[2] > self.encode_time_tile.window:
             return tile_in_time(
@@ -115,7 +125,9 @@ class VideoDCAE(CheckpointMixin[VideoDCAEConfig], LatentSpaceMixin[VideoDCAEConf
             )
         return self._encode_space(x, in_space)
 
-    def decode(self, z: Tensor, *, tiling: Tiling | None = None) -> Tensor:
+    def decode(
+        self, z: Tensor, *, tiling: Tiling | None = None, memory_budget: int | None = None
+    ) -> Tensor:
         """Decode a scaled latent to a video.
 
         Args:
@@ -123,12 +135,16 @@ class VideoDCAE(CheckpointMixin[VideoDCAEConfig], LatentSpaceMixin[VideoDCAEConf
             tiling: `"none"` for the whole at once, `"original"` for the original's blended tiles,
                 which lose the last three frames where the last tile holds one latent frame
                 (t = 13, 19, 25, ...); by default what the model is set to.
+            memory_budget: bytes that tensors may hold at one time, the video included, z and the
+                parameters not. The result is that of the whole at once, to rounding; without
+                gradients.
 
         Returns:
             Video `[B, in_channels, T, H, W]`, about [-1, 1], not clamped.
 
         Raises:
-            ValueError: z has other dimensions or channels.
+            ValueError: z has other dimensions or channels, the budget is too small (the least is
+                named), or there is a tiling beside it.
         """
         channels = self.config.latent_channels
         if z.dim() != 5 or z.shape[1] != channels or 0 in z.shape[2:]:
@@ -136,6 +152,8 @@ class VideoDCAE(CheckpointMixin[VideoDCAEConfig], LatentSpaceMixin[VideoDCAEConf
                 f"VideoDCAE.decode: expected [B, {channels}, t, h, w] with at least one frame, "
                 f"row and column, got {list(z.shape)}"
             )
+        if memory_budget is not None:
+            return self._within(memory_budget, tiling, z, "decode")
         in_time, in_space = self._tilings(tiling)
         if in_time and z.shape[2] > self.decode_time_tile.window:
             return tile_in_time(
@@ -175,6 +193,38 @@ class VideoDCAE(CheckpointMixin[VideoDCAEConfig], LatentSpaceMixin[VideoDCAEConf
         if tiling is None:
             return self.use_temporal_tiling, self.use_spatial_tiling
         return (tiling == "original",) * 2
+
+    @torch.no_grad()
+    def _within(self, budget: int, tiling: Tiling | None, x: Tensor, task: Task) -> Tensor:
+        """Encode or decode sample by sample, with as many rows at a time as the budget allows."""
+        if tiling == "original":
+            raise ValueError(f"VideoDCAE.{task}: give either memory_budget or a tiling")
+        twin, meta = self._twin(), torch.empty(x.shape, dtype=x.dtype, device="meta")
+        height = x.shape[3]
+        if task == "decode":
+            height *= 2 ** max(self.config.num_stages - 1 - num_slab_stages(self.config), 0)
+        rows = rows_within(
+            lambda n: twin._in_rows(meta, task, n), height, budget, f"VideoDCAE.{task}"
+        )
+        return self._in_rows(x, task, rows)
+
+    def _twin(self) -> VideoDCAE:
+        """The same model without values."""
+        with torch.device("meta"):
+            return VideoDCAE(self.config).to(next(self.parameters()).dtype)
+
+    def _in_rows(self, x: Tensor, task: Task, rows: int | None) -> Tensor:
+        """Encode or decode, sample by sample with so many rows at a time; None: the whole."""
+        if rows is None:
+            return self._encode_whole(x) if task == "encode" else self._decode_whole(x)
+        done = [self._sample_in_rows(sample[None], task, rows) for sample in x]
+        return done[0] if len(done) == 1 else torch.cat(done)
+
+    def _sample_in_rows(self, x: Tensor, task: Task, rows: int) -> Tensor:
+        if task == "encode":
+            return self._scaled(encode_in_slabs(self.encoder, self.config, x, rows)).contiguous()
+        z = self._unscaled(x).contiguous(memory_format=LAYOUT)
+        return decode_in_slabs(self.decoder, self.config, z, rows)
 
     def _encode_space(self, x: Tensor, in_space: bool) -> Tensor:
         """Latent of a run of frames, in spatial tiles where asked for."""

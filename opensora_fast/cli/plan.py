@@ -18,10 +18,13 @@ Nothing is loaded and nothing computed: the networks run on shapes alone.
 Examples:
   opensora-fast plan --resolution 768px --aspect-ratio 16:9 --device H200
   opensora-fast plan --resolution 256px --aspect-ratio 16:9 --steps 30 --memory 24
+  opensora-fast plan --model open-sora-v2-hc --height 768 --width 768 --memory-budget 40
   opensora-fast plan --model tiny --num-frames 17 --height 64 --width 64
 """
 
-_Model = Annotated[str, typer.Option(help="open-sora-v2, open-sora-v2-t2v or tiny.")]
+_Model = Annotated[
+    str, typer.Option(help="open-sora-v2, open-sora-v2-t2v, open-sora-v2-hc or tiny.")
+]
 _Task = Annotated[
     str, typer.Option(help="t2v, i2v_head, i2v_tail, i2v_loop, v2v_head or v2v_tail.")
 ]
@@ -31,6 +34,10 @@ _Device = Annotated[
 _Memory = Annotated[float | None, typer.Option(help="GiB that the device has.")]
 _Dtype = Annotated[str, typer.Option(help="bfloat16, float16 or float32.")]
 _Tiling = Annotated[bool, typer.Option("--tiling", help="Decode in overlapping tiles.")]
+_Budget = Annotated[
+    float | None,
+    typer.Option(help="GiB within which the decoder is to stay, exactly (open-sora-v2-hc)."),
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -52,6 +59,7 @@ def plan(
     memory: _Memory = None,
     dtype: _Dtype = "bfloat16",
     tiling: _Tiling = False,
+    memory_budget: _Budget = None,
     as_json: _Json = False,
 ) -> None:
     """Fill in the released model's sizes, count, print."""
@@ -59,10 +67,12 @@ def plan(
 
     from opensora_fast.device import resolve_dtype
     from opensora_fast.plan import plan as count
-    from opensora_fast.sampling_config import SamplingConfig, with_size
+    from opensora_fast.plan import sampling_of
 
     if memory is not None and not memory > 0:
         raise ValueError(f"memory must be above 0 GiB, got {memory}")
+    if memory_budget is not None and not memory_budget > 0:
+        raise ValueError(f"memory-budget must be above 0 GiB, got {memory_budget}")
     named = {
         "num_frames": num_frames,
         "height": height,
@@ -70,7 +80,7 @@ def plan(
         "num_inference_steps": num_inference_steps,
     }
     fields = {name: value for name, value in named.items() if value is not None}
-    config = SamplingConfig(**with_size(fields, resolution, aspect_ratio, 16))
+    config = sampling_of(model, fields, resolution, aspect_ratio)
     found = count(
         model,
         config,
@@ -79,6 +89,7 @@ def plan(
         device=device,
         memory_gib=memory,
         tiling=tiling,
+        budget_gib=memory_budget,
     )
     if as_json:
         document = dataclasses.asdict(found) | {"peak_bytes": found.peak_bytes}

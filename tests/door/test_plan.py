@@ -12,7 +12,7 @@ import torch
 from opensora_fast.cli import app
 from opensora_fast.cli.errors import run
 from opensora_fast.kernels.footprint import peak_bytes
-from opensora_fast.plan import plan
+from opensora_fast.plan import plan, sampling_of
 from opensora_fast.sampling_config import SamplingConfig
 
 SMALL = SamplingConfig(num_frames=5, height=64, width=96)
@@ -46,6 +46,29 @@ def test_tiles_take_less_memory() -> None:
     whole, tiled = (plan("open-sora-v2", size, tiling=tiling) for tiling in (False, True))
     assert tiled.stages["decode"].activation_bytes < 0.5 * whole.stages["decode"].activation_bytes
     assert tiled.stages["decode"].flops > whole.stages["decode"].flops
+
+
+def test_a_budget_for_the_decoder_is_kept() -> None:
+    size = SamplingConfig(num_frames=16, height=256, width=256)
+    whole, within = (
+        plan("open-sora-v2-hc", size, budget_gib=budget).stages["decode"] for budget in (None, 0.4)
+    )
+    assert whole.activation_bytes > 4 * within.activation_bytes
+    assert within.activation_bytes <= 0.4 * 2**30
+    # The rows around a slab that an upsampling makes twice.
+    assert whole.flops < within.flops < 1.3 * whole.flops
+    with pytest.raises(ValueError, match="the least that this size can be done with is"):
+        plan("open-sora-v2-hc", size, budget_gib=0.001)
+    with pytest.raises(ValueError, match=r"kept by the Video DC-AE \(open-sora-v2-hc\) only"):
+        plan("open-sora-v2", budget_gib=1.0)
+
+
+def test_high_compression_has_a_quarter_of_the_tokens() -> None:
+    found = plan("open-sora-v2-hc", sampling_of("open-sora-v2-hc", {"height": 768, "width": 768}))
+    assert found.config.num_frames == 128
+    assert found.latent_size == (32, 24, 24) and found.tokens == (18_432, 512)
+    decode = found.stages["decode"]
+    assert decode.flops == pytest.approx(1633e12, rel=0.01)
 
 
 PREDICTED_AND_HELD = """

@@ -18,6 +18,8 @@ from opensora_fast.models import (
     HunyuanVAEConfig,
     MMDiT,
     MMDiTConfig,
+    VideoDCAE,
+    VideoDCAEConfig,
 )
 from opensora_fast.models.presets import PRESETS, SystemConfig, preset
 
@@ -29,6 +31,7 @@ RELEASED = {
     "mmdit_hc": (MMDiT, MMDiTConfig(in_channels=128, patch_size=1), 11_891_971_200),
     "mmdit_flux_dev_img": (MMDiT, FLUX, 11_901_408_320),
     "hunyuan_vae": (HunyuanVAE, HunyuanVAEConfig(), 246_478_803),
+    "dc_ae_f32t4c128": (VideoDCAE, VideoDCAEConfig(), 459_462_147),
     "autoencoder_2d": (AutoEncoder2D, AutoEncoder2DConfig(), 83_819_683),
 }
 
@@ -107,6 +110,15 @@ def test_autoencoder_of_the_released_size_on_meta(use_spatial_tiling) -> None:
         z = model.encode(torch.empty(1, 3, 9, 192, 336), sample_posterior=False)
         assert z.shape == (1, 16, 3, 24, 42)
         assert model.decode(z).shape == (1, 3, 9, 192, 336)
+
+
+def test_deep_compression_autoencoder_of_the_released_size_on_meta() -> None:
+    with torch.device("meta"):
+        model = VideoDCAE()
+        z = model.encode(torch.empty(1, 3, 128, 576, 1024))
+        assert z.shape == (1, 128, 32, 18, 32)
+        assert model.decode(z).shape == (1, 3, 128, 576, 1024)
+        assert model.decode(z, memory_budget=40 * 2**30).shape == (1, 3, 128, 576, 1024)
 
 
 @pytest.mark.parametrize("name", PRESETS)

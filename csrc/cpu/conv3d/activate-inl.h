@@ -6,16 +6,17 @@ namespace osf::conv3d::OSF_ISA {
 using V = osf::OSF_ISA::V;
 inline constexpr std::int64_t W = V::kWidth;
 
-// silu((x - mean) * scale + shift) for the channels from `first` on; without a mean x itself.
+// silu((x - mean) * scale + shift) for the channels from `first` on; without a mean silu(x) or x.
 struct Activation {
   const float* mean;
   const float* scale;
   const float* shift;
+  bool silu;
 
   static Activation of(const Params& p, std::int64_t sample) {
-    if (p.mean == nullptr) return {nullptr, nullptr, nullptr};
+    if (p.mean == nullptr) return {nullptr, nullptr, nullptr, p.silu};
     const std::int64_t offset = sample * p.geometry.channels;
-    return {p.mean + offset, p.scale + offset, p.shift + offset};
+    return {p.mean + offset, p.scale + offset, p.shift + offset, true};
   }
 };
 
@@ -32,7 +33,8 @@ inline void activate_vector(const T* x, std::int64_t step, std::int64_t pixels, 
                             std::int64_t out_step) {
   if (f.mean == nullptr) {
     for (std::int64_t i = 0; i < pixels; ++i) {
-      load_part<T, kFull>(x + i * step, count).store(out + i * out_step);
+      const V h = load_part<T, kFull>(x + i * step, count);
+      (f.silu ? silu(h) : h).store(out + i * out_step);
     }
     return;
   }
@@ -64,7 +66,7 @@ inline void activate_row(const T* row, std::int64_t channels, std::int64_t width
 // Where a padded row or column lies in the image: clamped, or -1 for one of zeros.
 inline std::int64_t source_of(std::int64_t i, std::int64_t size, Padding padding) {
   if (i >= 0 && i < size) return i;
-  if (padding == Padding::kZeros) return -1;
+  if (pads_with_zeros(padding)) return -1;
   return i < 0 ? 0 : size - 1;
 }
 
@@ -88,7 +90,7 @@ inline void fill_row(const Params& p, const T* image, std::int64_t row, const Ac
   activate_row(image + row * width * channels, channels, inside, f, first, count, out + left * step,
                step);
   const auto border = [&](std::int64_t i, std::int64_t from) {
-    if (p.geometry.padding == Padding::kZeros) return set_zero(i);
+    if (pads_with_zeros(p.geometry.padding)) return set_zero(i);
     std::copy(out + from * step, out + from * step + values, out + i * step);
   };
   for (std::int64_t i = 0; i < left; ++i) border(i, left);

@@ -1,8 +1,9 @@
-// Causal 3-D convolution on channels-last videos, with what surrounds it in a causal autoencoder.
+// 3-D convolution on channels-last videos, with what surrounds it in an autoencoder.
 //
-//   y = conv(upsampled(silu((x - mean) * scale + shift))) + bias + residual
+//   y = conv(upsampled(silu((x - mean) * scale + shift))) + bias + residual + shortcut(x)
 //
-// Every part but the convolution is optional. Layout: x [B, T, H, W, C], y and residual
+// Every part but the convolution is optional; silu(x) serves without the affine map, too. The
+// shortcut has no parameters, see shortcut-inl.h. Layout: x [B, T, H, W, C], y and residual
 // [B, T', H', W', O], dense, float32 or bfloat16. Neither the normalised nor the padded nor the
 // upsampled video ever exists as a whole.
 //
@@ -19,7 +20,17 @@
 
 namespace osf::conv3d {
 
-enum class Padding : std::int32_t { kReplicate = 0, kZeros = 1, kValid = 2 };
+// kReplicate and kZeros are causal: all of time's padding lies in front, and the first frame stays
+// single in an upsampling. kCentered is k / 2 zeros on both sides of every axis, and an upsampling
+// repeats every frame. kCenteredRows is the same without zeros above and below: x is a slab of rows
+// with the neighbours that its outputs look at.
+enum class Padding : std::int32_t {
+  kReplicate = 0,
+  kZeros = 1,
+  kValid = 2,
+  kCentered = 3,
+  kCenteredRows = 4
+};
 
 enum class Algorithm : std::int32_t {
   kDirect = 0,         // sum over taps, float32 arithmetic; any kernel and stride
@@ -42,7 +53,8 @@ struct Geometry {
   std::int64_t stride[3];
   std::int64_t scale[3];  // of the upsampling before the convolution; 1 1 1: none
   Padding padding;
-  DType dtype;  // of x and y
+  DType dtype;    // of x and y
+  bool shortcut;  // added to y; kCentered
 };
 
 struct Plan {
@@ -57,9 +69,10 @@ struct Params {
   const void* packed;    // what pack() wrote for this geometry and plan
   const float* bias;     // [O] or null
   const void* residual;  // like y, or null
-  const float* mean;     // [B, C] each, or null: x is taken as it is
+  const float* mean;     // [B, C] each, or null: x is not normalised
   const float* scale;
   const float* shift;
+  bool silu;       // of x itself, where there is no mean
   float* moments;  // [B, 2, O], written: mean and variance of every channel of y; or null
   std::int64_t batch;
   std::int64_t size[3];      // T, H, W of x

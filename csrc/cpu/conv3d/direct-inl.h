@@ -17,8 +17,8 @@ class Direct {
     for (int axis = 0; axis < 3; ++axis) front[axis] = front_padding(g, axis);
     columns = (p.out_size[2] - 1) * g.stride[2] + g.kernel[2];
     // Without padding, activation and conversion the strip is x itself.
-    in_place = std::is_same_v<T, float> && p.mean == nullptr && front[0] == 0 && front[1] == 0 &&
-               front[2] == 0;
+    in_place = std::is_same_v<T, float> && p.mean == nullptr && !p.silu && front[0] == 0 &&
+               front[1] == 0 && front[2] == 0;
     pixel = in_place ? g.channels : ceil_div(g.channels, W) * W;
     const std::int64_t row_bytes =
         g.kernel[0] * g.stride[1] * columns * pixel * static_cast<std::int64_t>(sizeof(float));
@@ -28,6 +28,7 @@ class Direct {
     in_rows = (rows - 1) * g.stride[1] + g.kernel[1];
     panel = panel_width(g.out_channels, p.plan.isa);
     moments = Moments(p, p.out_size[0] * blocks);
+    shortcut = Shortcut<T>(p);
   }
 
   void run() {
@@ -131,7 +132,6 @@ class Direct {
     const std::int64_t o0 = n * panel, outputs = std::min(panel, g.out_channels - o0);
     const std::int64_t start =
         ((sample * p.out_size[0] + frame) * p.out_size[1] + first) * p.out_size[2];
-    const V one = V::set1(1.0f);
     for (std::int64_t o = 0; o < outputs; o += W) {
       const std::int64_t lanes = std::min(W, outputs - o);
       const V bias = lanes == W ? bias_of<true>(p, o0 + o, W) : bias_of<false>(p, o0 + o, lanes);
@@ -139,10 +139,21 @@ class Direct {
       for (std::int64_t i = 0; i < count * p.out_size[2]; ++i) {
         const std::int64_t at = (start + i) * g.out_channels + o0 + o;
         const V sum = V::load(sums + i * panel + o);
-        lanes == W ? emit<T, true>(p, sum, one, bias, at, W, tally)
-                   : emit<T, false>(p, sum, one, bias, at, lanes, tally);
+        const std::int64_t pixel =
+            g.shortcut
+                ? shortcut.pixel_at(sample, frame, first + i / p.out_size[2], i % p.out_size[2])
+                : 0;
+        lanes == W ? put<true>(sum, bias, pixel, o0 + o, W, at, tally)
+                   : put<false>(sum, bias, pixel, o0 + o, lanes, at, tally);
       }
     }
+  }
+
+  template <bool kFull>
+  void put(V sum, V bias, std::int64_t pixel, std::int64_t channel, std::int64_t lanes,
+           std::int64_t at, Tally& tally) const {
+    const V added = shortcut.template onto<kFull>(bias, pixel, 0, channel, lanes);
+    emit<T, kFull>(p, sum, V::set1(1.0f), added, at, lanes, tally);
   }
 
   const Params& p;
@@ -151,6 +162,7 @@ class Direct {
   std::int64_t columns, pixel, rows, blocks, in_rows, panel;
   bool in_place;
   Moments moments;
+  Shortcut<T> shortcut;
 };
 
 }  // namespace osf::conv3d::OSF_ISA

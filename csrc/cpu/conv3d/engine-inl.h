@@ -1,6 +1,7 @@
 // The algorithms in float32 arithmetic for one instruction set. Included once per instruction set.
 #include "cpu/conv3d/activate-inl.h"
 #include "cpu/conv3d/gemm-inl.h"
+#include "cpu/conv3d/shortcut-inl.h"
 //
 #include "cpu/conv3d/direct-inl.h"
 #include "cpu/conv3d/narrow-inl.h"

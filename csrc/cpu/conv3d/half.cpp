@@ -25,6 +25,7 @@ using osf::avx512::V;
 #define OSF_ISA avx512_bf16
 #include "cpu/conv3d/activate-inl.h"
 #include "cpu/conv3d/gemm-inl.h"
+#include "cpu/conv3d/shortcut-inl.h"
 
 namespace osf::conv3d::avx512_bf16 {
 

@@ -39,10 +39,20 @@ inline std::int64_t num_panels(std::int64_t out_channels, Isa isa) {
 
 inline std::int64_t num_taps(const Geometry& g) { return g.kernel[0] * g.kernel[1] * g.kernel[2]; }
 
+inline bool pads_with_zeros(Padding padding) {
+  return padding != Padding::kReplicate && padding != Padding::kValid;
+}
+
+inline bool is_centered(Padding padding) {
+  return padding == Padding::kCentered || padding == Padding::kCenteredRows;
+}
+
 // Frames, rows or columns that the padding puts in front.
 inline std::int64_t front_padding(const Geometry& g, int axis) {
   if (g.padding == Padding::kValid) return 0;
-  return axis == 0 ? g.kernel[0] - 1 : g.kernel[axis] / 2;
+  if (g.padding == Padding::kCenteredRows && axis == 1) return 0;
+  const bool causal = axis == 0 && !is_centered(g.padding);
+  return causal ? g.kernel[0] - 1 : g.kernel[axis] / 2;
 }
 
 // Columns of the product when every tap of every output is one.
@@ -50,6 +60,19 @@ inline std::int64_t narrow_columns(const Geometry& g) { return num_taps(g) * g.o
 
 inline bool upsamples(const Geometry& g) {
   return g.scale[0] != 1 || g.scale[1] != 1 || g.scale[2] != 1;
+}
+
+// The pixels of x that make one of the shortcut's, or the pixels of y that one of x is spread over.
+inline std::int64_t shortcut_pixels(const Geometry& g) {
+  std::int64_t pixels = 1;
+  for (int axis = 0; axis < 3; ++axis) pixels *= g.stride[axis] * g.scale[axis];
+  return pixels;
+}
+
+// Whether the shortcut averages channels, of a block of pixels where there is a stride, rather than
+// repeating them.
+inline bool shortcut_averages(const Geometry& g) {
+  return !upsamples(g) && (shortcut_pixels(g) != 1 || g.out_channels <= g.channels);
 }
 
 // Planes of a Winograd transform F(m x m, 3 x 3) in space, and of F(2, 3) in time: none for a

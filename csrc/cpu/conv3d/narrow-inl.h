@@ -60,8 +60,10 @@ class Narrow {
     const T* const x = static_cast<const T*>(p.x) + sample * p.size[0] * frame_size;
     const Activation f = Activation::of(p, sample);
     for (std::int64_t t = 0; t < g.kernel[0]; ++t) start_frame(sums_of(t, room));
-    for (std::int64_t frame = 0; frame < p.size[0]; ++frame) {
-      for (std::int64_t i = 0; i < count + g.kernel[1] - 1; ++i) {
+    // Past the last frame of x come those of zeros behind it, which finish frames of y.
+    const std::int64_t end = p.out_size[0] + g.kernel[0] - 1 - front[0];
+    for (std::int64_t frame = 0; frame < end; ++frame) {
+      for (std::int64_t i = 0; frame < p.size[0] && i < count + g.kernel[1] - 1; ++i) {
         const std::int64_t row = source_of(first + i - front[1], p.size[1], g.padding);
         if (row < 0) continue;
         fill_row(p, x + frame * frame_size, row, f, 0, g.channels, front[2], columns, room.row,

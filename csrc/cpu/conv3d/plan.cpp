@@ -24,12 +24,14 @@ bool takes_winograd(const Geometry& g) {
       g.out_channels < kMinWinogradChannels) {
     return false;
   }
-  return (is_cube(g, 3) && g.padding == Padding::kReplicate) ||
-         (is_cube(g, 1) && g.padding != Padding::kValid);
+  const bool timed = g.padding == Padding::kReplicate || is_centered(g.padding);
+  return (is_cube(g, 3) && timed) || (is_cube(g, 1) && g.padding != Padding::kValid);
 }
 
+// Its vectors are not of channels, which a shortcut's are.
 bool is_narrow(const Geometry& g) {
-  return has_unit_stride(g) && num_taps(g) > 1 && g.out_channels < kMinWinogradChannels;
+  return has_unit_stride(g) && num_taps(g) > 1 && g.out_channels < kMinWinogradChannels &&
+         !g.shortcut;
 }
 
 // Float32 on tiles takes six products for one: faster than a sum over taps, not than a product that
@@ -77,6 +79,26 @@ std::int64_t packed_bytes(const Geometry& g, Algorithm algorithm, Isa isa) {
          kTilePanel * static_cast<std::int64_t>(sizeof(BFloat16));
 }
 
+void check_upsampling(const Geometry& g) {
+  const bool doubles = (g.scale[0] == 1 || g.scale[0] == 2) && g.scale[1] == 2 && g.scale[2] == 2;
+  const bool continued = g.padding == Padding::kReplicate || g.padding == Padding::kCentered;
+  check(doubles && is_cube(g, 3) && has_unit_stride(g) && continued,
+        "conv3d: upsampling is folded into 3x3x3 convolutions of stride 1 with replicated borders "
+        "or zeros on both sides and scales (1, 2, 2) and (2, 2, 2), not ",
+        g.scale[0], ", ", g.scale[1], ", ", g.scale[2]);
+}
+
+void check_shortcut(const Geometry& g) {
+  const bool odd = g.kernel[0] % 2 == 1 && g.kernel[1] % 2 == 1 && g.kernel[2] % 2 == 1;
+  check(odd && g.padding == Padding::kCentered,
+        "conv3d: a shortcut needs an odd kernel and zeros on both sides");
+  const std::int64_t pixels = shortcut_pixels(g);
+  check(shortcut_averages(g) ? g.channels * pixels % g.out_channels == 0
+                             : g.out_channels * pixels % g.channels == 0,
+        "conv3d: a shortcut from ", g.channels, " to ", g.out_channels,
+        " channels leaves unequal groups");
+}
+
 }  // namespace
 
 const char* algorithm_name(Algorithm algorithm) {
@@ -107,14 +129,8 @@ Plan plan(const Geometry& g, Isa isa) {
   check(g.channels > 0 && g.out_channels > 0, "conv3d: ", g.channels, " input and ", g.out_channels,
         " output channels are no sizes");
   check(isa_supported(isa), "conv3d: this processor does not have ", isa_name(isa));
-  if (upsamples(g)) {
-    const bool doubles = (g.scale[0] == 1 || g.scale[0] == 2) && g.scale[1] == 2 && g.scale[2] == 2;
-    check(
-        doubles && is_cube(g, 3) && has_unit_stride(g) && g.padding == Padding::kReplicate,
-        "conv3d: upsampling is folded into 3x3x3 convolutions of stride 1 with replicated borders "
-        "and scales (1, 2, 2) and (2, 2, 2), not ",
-        g.scale[0], ", ", g.scale[1], ", ", g.scale[2]);
-  }
+  if (upsamples(g)) check_upsampling(g);
+  if (g.shortcut) check_shortcut(g);
   const Algorithm algorithm = choose(g, isa);
   return {algorithm, isa, packed_bytes(g, algorithm, isa)};
 }

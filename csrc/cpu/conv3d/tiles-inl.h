@@ -29,12 +29,12 @@ using osf::amx::multiply_add;
 struct Block {
   const BFloat16* const* taps;  // the first position's row of each tap
   std::int64_t num_taps;
-  std::int64_t skipped;  // taps at the start of every slab's weights that have no input
   std::int64_t num_slabs;
   std::int64_t slab_size;
   std::int64_t input_part;
-  std::int64_t row_step;  // between the positions of a tile
-  const BFloat16* weights;
+  std::int64_t row_step;    // between the positions of a tile
+  const BFloat16* weights;  // of the first tap
+  std::int64_t slab_weights;
 };
 
 // sums [32][32] = sum over slabs and taps of two tiles of positions, from `first` and `second`
@@ -42,14 +42,13 @@ struct Block {
 template <int kInputParts, int kWeightParts>
 void multiply_block(const Block& block, std::int64_t first, std::int64_t second, float* sums) {
   const std::int64_t row_bytes = block.row_step * static_cast<std::int64_t>(sizeof(BFloat16));
-  const BFloat16* weights = block.weights;
   const auto load_rows = [&](const BFloat16* a) {
     _tile_loadd(4, a + first, row_bytes);
     _tile_loadd(5, a + second, row_bytes);
   };
   osf::amx::zero_sums();
   for (std::int64_t slab = 0; slab < block.num_slabs; ++slab) {
-    weights += block.skipped * kWeightParts * 2 * kTileValues;
+    const BFloat16* weights = block.weights + slab * block.slab_weights;
     for (std::int64_t tap = 0; tap < block.num_taps; ++tap) {
       const BFloat16* const a = block.taps[tap] + slab * block.slab_size;
       if constexpr (kInputParts == 3) {
@@ -109,6 +108,7 @@ class Tiles {
     group = std::clamp<std::int64_t>(units * panels / (4 * team_size()), 1, group);
     groups = ceil_div(panels, group);
     moments = Moments(p, frames * phases.total() * patches);
+    shortcut = Shortcut<T>(p);
   }
 
   void run() {
@@ -194,11 +194,12 @@ class Tiles {
     }
   }
 
-  // Where the taps of a phase start: the rows of position 0, and which weights they take. A frame
-  // of zeros is left out.
+  // Where the taps of a phase start: the rows of position 0, and which weights they take. Frames of
+  // zeros, before the others and behind them, are left out.
   struct Taps {
     const BFloat16* starts[kMaxTaps];
-    bool whole = true;
+    std::int64_t first = 0;  // of those that are not of zeros
+    std::int64_t count = 0;
   };
 
   Taps taps_of(std::int64_t frame, std::int64_t phase) const {
@@ -216,8 +217,11 @@ class Tiles {
       // the one behind; position 0 of the padded plane is one before the image.
       const std::int64_t h = upsampled ? at[1] + k[1] : k[1];
       const std::int64_t w = upsampled ? at[2] + k[2] : k[2];
-      taps.starts[tap] = t < 0 ? nullptr : frame_plane(t) + (h * plane[2] + w) * kTileDepth;
-      taps.whole = taps.whole && t >= 0;
+      if (t >= 0) {
+        taps.starts[taps.count++] = frame_plane(t) + (h * plane[2] + w) * kTileDepth;
+      } else if (taps.count == 0) {
+        ++taps.first;
+      }
     }
     return taps;
   }
@@ -231,27 +235,21 @@ class Tiles {
   void multiply(std::int64_t sample, std::int64_t frame, std::int64_t phase, std::int64_t first,
                 std::int64_t first_panel) {
     const std::int64_t unit = (frame * phases.total() + phase) * patches + first / patch;
-    const std::int64_t phase_frame =
-        doubles_time() ? 2 * frame + phase / (phases.count[1] * phases.count[2]) : frame;
-    if (phase_frame >= p.out_size[0]) return;
-    Taps taps = taps_of(frame, phase);
-    std::int64_t num_taps = phases.total_taps();
-    const std::int64_t skipped = skip_zeros(&taps, num_taps);
-    num_taps -= skipped;
+    if (output_frame(frame, phase) >= p.out_size[0]) return;
+    const Taps taps = taps_of(frame, phase);
+    const std::int64_t tap_weights = tile_weight_parts(g) * 2 * kTileValues;
     const osf::amx::TileRegisters registers;
     alignas(64) float sums[2 * kTileRows * kTilePanel];
     const std::int64_t end = std::min(first + patch, num_tiles);
     const std::int64_t end_panel = std::min(first_panel + group, panels);
     for (std::int64_t panel = first_panel; panel < end_panel; ++panel) {
-      const Block block{
-          taps.starts,
-          num_taps,
-          skipped,
-          slabs,
-          slab_size,
-          part_size,
-          g.stride[2] * kTileDepth,
-          static_cast<const BFloat16*>(p.packed) + (phase * panels + panel) * panel_size};
+      const BFloat16* const weights = static_cast<const BFloat16*>(p.packed) +
+                                      (phase * panels + panel) * panel_size +
+                                      taps.first * tap_weights;
+      const Block block{taps.starts, taps.count,
+                        slabs,       slab_size,
+                        part_size,   g.stride[2] * kTileDepth,
+                        weights,     phases.total_taps() * tap_weights};
       for (std::int64_t tile = first; tile < end; tile += 2) {
         const std::int64_t position = position_of(tile) * kTileDepth;
         const std::int64_t second = tile + 1 < end ? position_of(tile + 1) * kTileDepth : position;
@@ -263,35 +261,32 @@ class Tiles {
           multiply_block<1, 1>(block, position, second, sums);
         }
         for (std::int64_t i = 0; i < 2 && tile + i < end; ++i) {
-          const Places places = places_of(sample, phase_frame, phase, tile + i);
+          const Places places = places_of(sample, frame, phase, tile + i);
           const float* const from = sums + i * kTileRows * kTilePanel;
           for (std::int64_t o = 0; o < kTilePanel; o += W) {
             const std::int64_t channel = panel * kTilePanel + o, lanes = g.out_channels - channel;
             if (lanes <= 0) break;
             Tally tally(moments, sample, unit, channel);
-            lanes >= W ? write<true>(places, from + o, channel, W, tally)
-                       : write<false>(places, from + o, channel, lanes, tally);
+            lanes >= W ? write<true>(places, phase, from + o, channel, W, tally)
+                       : write<false>(places, phase, from + o, channel, lanes, tally);
           }
         }
       }
     }
   }
 
-  // Frames of zeros come first: their taps are dropped from the list, and jumped over in the
-  // weights.
-  static std::int64_t skip_zeros(Taps* taps, std::int64_t num_taps) {
-    if (taps->whole) return 0;
-    std::int64_t skipped = 0;
-    while (taps->starts[skipped] == nullptr) ++skipped;
-    std::copy(taps->starts + skipped, taps->starts + num_taps, taps->starts);
-    return skipped;
+  // The frame of y that a phase of a frame makes.
+  std::int64_t output_frame(std::int64_t frame, std::int64_t phase) const {
+    return doubles_time() ? 2 * frame + phase / (phases.count[1] * phases.count[2]) : frame;
   }
 
-  // Which of a tile's 16 positions lie in the image, and where in y their outputs start.
+  // Which of a tile's 16 positions lie in the image, where in y their outputs start, and the pixels
+  // of x that their shortcuts start from.
   struct Places {
     std::int64_t count = 0;
     std::int64_t position[kTileRows];
     std::int64_t offset[kTileRows];
+    std::int64_t pixel[kTileRows];
   };
 
   Places places_of(std::int64_t sample, std::int64_t frame, std::int64_t phase,
@@ -300,7 +295,8 @@ class Tiles {
     const std::int64_t at_h = phase / scale_w % scale_h, at_w = phase % scale_w;
     std::int64_t row = flat ? tile * kTileRows / plane[2] : tile / row_tiles;
     std::int64_t column = flat ? tile * kTileRows % plane[2] : tile % row_tiles * kTileRows;
-    const std::int64_t start = (sample * p.out_size[0] + frame) * p.out_size[1];
+    const std::int64_t start =
+        (sample * p.out_size[0] + output_frame(frame, phase)) * p.out_size[1];
     Places places;
     for (std::int64_t i = 0; i < kTileRows; ++i, ++column) {
       if (flat && column == plane[2]) {
@@ -310,6 +306,7 @@ class Tiles {
       if (row >= rows) break;
       if (column >= columns) continue;
       places.position[places.count] = i;
+      places.pixel[places.count] = shortcut.pixel_at(sample, frame, row, column);
       places.offset[places.count++] =
           ((start + row * scale_h + at_h) * p.out_size[2] + column * scale_w + at_w) *
           g.out_channels;
@@ -319,11 +316,12 @@ class Tiles {
 
   // A vector of outputs, `lanes` from `channel` on, of all places of a tile.
   template <bool kFull>
-  void write(const Places& places, const float* sums, std::int64_t channel, std::int64_t lanes,
-             Tally& tally) const {
+  void write(const Places& places, std::int64_t phase, const float* sums, std::int64_t channel,
+             std::int64_t lanes, Tally& tally) const {
     const V one = V::set1(1.0f), bias = bias_of<kFull>(p, channel, lanes);
     for (std::int64_t i = 0; i < places.count; ++i) {
-      emit<T, kFull>(p, V::load(sums + places.position[i] * kTilePanel), one, bias,
+      emit<T, kFull>(p, V::load(sums + places.position[i] * kTilePanel), one,
+                     shortcut.template onto<kFull>(bias, places.pixel[i], phase, channel, lanes),
                      places.offset[i] + channel, lanes, tally);
     }
   }
@@ -339,6 +337,7 @@ class Tiles {
   BFloat16* planes = nullptr;
   std::vector<float*> rows_in_parts;
   Moments moments;
+  Shortcut<T> shortcut;
 };
 
 }  // namespace osf::conv3d::OSF_ISA

@@ -21,6 +21,7 @@
 #undef OSF_ISA
 #define OSF_ISA amx
 #include "cpu/conv3d/activate-inl.h"
+#include "cpu/conv3d/shortcut-inl.h"
 //
 #include "cpu/conv3d/tiles-inl.h"
 #undef OSF_ISA

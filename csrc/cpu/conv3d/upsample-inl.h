@@ -1,12 +1,12 @@
-// Nearest upsampling folded into the 3x3x3 convolution behind it: exact, replicated borders
-// included.
+// Nearest upsampling folded into the 3x3x3 convolution behind it: exact, borders included.
 //
-// Along a doubled axis, with D[i] = x[i] - x[i-1] (0 past the ends) and S = w0 + w1 + w2,
+// Along a doubled axis, with D[i] = x[i] - x[i-1] and S = w0 + w1 + w2,
 //   y[2i] = S x[i] - w0 D[i]        y[2i+1] = S x[i] + w2 D[i+1]
-// three products instead of six for two outputs. Rows, columns and (where time is doubled) frames
-// nest: 27 products for 8 outputs instead of 216. The first frame stays single: y[2t + 1] of the
-// last frame does not exist, and D[0] = 0 is the causal border. Where time is not doubled its three
-// taps lie side by side in the depth of the product.
+// three products instead of six for two outputs. Past the ends x is repeated, so that D is 0 there,
+// or 0. Rows, columns and (where time is doubled) frames nest: 27 products for 8 outputs instead of
+// 216. In causal time the first frame stays single: y[2t + 1] of the last frame does not exist, and
+// D[0] = 0 is the causal border; between zeros every frame has both. Where time is not doubled its
+// three taps lie side by side in the depth of the product.
 //
 // One unit of work is a patch of one input frame. Included once per instruction set.
 
@@ -30,7 +30,9 @@ class Upsample {
     patches[1] = ceil_div(p.size[2], patch[1]);
     map_size = (patch[0] + 1) * (patch[1] + 1) * channels + kPlaneGap;
     plane_size = patch[0] * patch[1] * panel + kPlaneGap;
+    zeros.assign(static_cast<std::size_t>(g.channels), T{});
     moments = Moments(p, p.size[0] * patches[0] * patches[1]);
+    shortcut = Shortcut<T>(p);
   }
 
   void run() {
@@ -85,47 +87,53 @@ class Upsample {
     });
   }
 
-  // The frames that the three groups of maps come from.
+  // The frames that the three groups of maps come from; -1: zeros.
   std::int64_t frame_of(const Patch& at, std::int64_t k) const {
-    const std::int64_t t = doubled ? at.frame + k - 1 : at.frame + k - 2;
-    return std::clamp<std::int64_t>(t, 0, p.size[0] - 1);
+    const std::int64_t before = doubled ? 1 : front_padding(g, 0);
+    return source_of(at.frame + k - before, p.size[0], g.padding);
   }
 
   void make_maps(const Patch& at, float* maps) const {
     const std::int64_t frame_size = p.size[1] * p.size[2] * g.channels;
     const T* const x = static_cast<const T*>(p.x) + at.sample * p.size[0] * frame_size;
     const T* frames[3];
-    for (std::int64_t k = 0; k < 3; ++k) frames[k] = x + frame_of(at, k) * frame_size;
-    const auto clamped = [](std::int64_t i, std::int64_t size) {
-      return std::clamp<std::int64_t>(i, 0, size - 1);
-    };
+    for (std::int64_t k = 0; k < 3; ++k) {
+      const std::int64_t frame = frame_of(at, k);
+      frames[k] = frame < 0 ? nullptr : x + frame * frame_size;
+    }
     for (std::int64_t i = 0; i <= at.height; ++i) {
-      const std::int64_t above = clamped(at.row + i - 1, p.size[1]) * p.size[2];
-      const std::int64_t here = clamped(at.row + i, p.size[1]) * p.size[2];
+      const std::int64_t rows[2] = {source_of(at.row + i - 1, p.size[1], g.padding),
+                                    source_of(at.row + i, p.size[1], g.padding)};
       for (std::int64_t j = 0; j <= at.width; ++j) {
-        const std::int64_t left = clamped(at.column + j - 1, p.size[2]);
-        const std::int64_t middle = clamped(at.column + j, p.size[2]);
-        const std::int64_t corners[4] = {(above + left) * g.channels, (above + middle) * g.channels,
-                                         (here + left) * g.channels, (here + middle) * g.channels};
+        const std::int64_t columns[2] = {source_of(at.column + j - 1, p.size[2], g.padding),
+                                         source_of(at.column + j, p.size[2], g.padding)};
+        const T* pixels[12];
+        for (std::int64_t k = 0; k < 12; ++k) {
+          const std::int64_t row = rows[k / 2 % 2], column = columns[k % 2];
+          const bool outside = frames[k / 4] == nullptr || row < 0 || column < 0;
+          pixels[k] =
+              outside ? zeros.data() : frames[k / 4] + (row * p.size[2] + column) * g.channels;
+        }
         float* const out = maps + (i * (patch[1] + 1) + j) * channels;
         std::int64_t c = 0;
-        for (; c + W <= g.channels; c += W) map_vector<true>(frames, corners, c, W, out + c);
-        if (c < g.channels) map_vector<false>(frames, corners, c, g.channels - c, out + c);
+        for (; c + W <= g.channels; c += W) map_vector<true>(pixels, c, W, out + c);
+        if (c < g.channels) map_vector<false>(pixels, c, g.channels - c, out + c);
       }
     }
   }
 
+  // Of three frames the pixels above left, above, left and here.
   template <bool kFull>
-  void map_vector(const T* const* frames, const std::int64_t* corners, std::int64_t c,
-                  std::int64_t lanes, float* out) const {
+  void map_vector(const T* const* pixels, std::int64_t c, std::int64_t lanes, float* out) const {
+    const auto value = [&](int i) {
+      const V x = load_part<T, kFull>(pixels[i] + c, lanes);
+      return p.silu ? silu(x) : x;
+    };
     V space[3][4];
 #pragma GCC unroll 3
     for (int k = 0; k < 3; ++k) {
-      const T* const x = frames[k] + c;
-      const V above_left = load_part<T, kFull>(x + corners[0], lanes);
-      const V above = load_part<T, kFull>(x + corners[1], lanes);
-      const V left = load_part<T, kFull>(x + corners[2], lanes);
-      const V here = load_part<T, kFull>(x + corners[3], lanes);
+      const V above_left = value(4 * k), above = value(4 * k + 1);
+      const V left = value(4 * k + 2), here = value(4 * k + 3);
       space[k][3] = here;
       space[k][2] = here - left;
       space[k][1] = here - above;
@@ -179,8 +187,10 @@ class Upsample {
     }
   }
 
-  // The difference to the frame before is 0 at the first, and y after the last does not exist.
+  // In causal time the difference to the frame before is 0 at the first, and y after the last does
+  // not exist.
   bool has(const Patch& at, std::int64_t k) const {
+    if (g.padding == Padding::kCentered) return true;
     return k == 1 || (k == 0 ? at.frame > 0 : at.frame + 1 < p.size[0]);
   }
 
@@ -241,12 +251,15 @@ class Upsample {
   void write(const Patch& at, std::int64_t frame, std::int64_t i, std::int64_t j,
              std::int64_t channel, std::int64_t lanes, const V (*z)[2], V bias,
              Tally& tally) const {
+    const std::int64_t pixel = shortcut.pixel_at(at.sample, at.frame, at.row + i, at.column + j);
+    const std::int64_t first_phase = doubled ? frame % 2 * 4 : 0;
     for (std::int64_t k = 0; k < 4; ++k) {
       const std::int64_t row =
           (at.sample * p.out_size[0] + frame) * p.out_size[1] + 2 * (at.row + i) + k / 2;
       const std::int64_t offset =
           (row * p.out_size[2] + 2 * (at.column + j) + k % 2) * g.out_channels + channel;
-      emit<T, kFull>(p, z[k / 2][k % 2], V::set1(1.0f), bias, offset, lanes, tally);
+      const V added = shortcut.template onto<kFull>(bias, pixel, first_phase + k, channel, lanes);
+      emit<T, kFull>(p, z[k / 2][k % 2], V::set1(1.0f), added, offset, lanes, tally);
     }
   }
 
@@ -254,7 +267,9 @@ class Upsample {
   const Geometry& g;
   bool doubled;
   std::int64_t channels, panel, patch[2], patches[2], map_size, plane_size;
+  std::vector<T> zeros;  // a pixel outside
   Moments moments;
+  Shortcut<T> shortcut;
 };
 
 }  // namespace osf::conv3d::OSF_ISA

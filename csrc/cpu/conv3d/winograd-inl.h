@@ -5,7 +5,8 @@
 // {V[t-2] - V[t], V[t-1] + V[t], V[t] - V[t-1], V[t-1] - V[t+1]} with the four time planes of the
 // weights (three of them packed, the third made from these on the way) are summed to M[t] = m0 + m1
 // + m2 and M[t+1] = m1 - m2 - m3. Then y = A' M A. On frame 0, which stands for its own past, the
-// second product alone remains: M[0] = 2 m1(V[0]).
+// second product alone remains: M[0] = 2 m1(V[0]). Between zeros, where y[t] looks one frame ahead,
+// all of this happens to the frames one later, and a frame outside is a plane of zeros.
 //
 // The team goes through a block of tile rows at a time, so that V of four frames and M of two stay
 // in the cache: transform | product | inverse transform, with all threads at each. Lavin and Gray,
@@ -80,8 +81,11 @@ class Winograd {
  public:
   explicit Winograd(const Params& params) : p(params), g(params.geometry) {
     timed = g.kernel[0] == 3;
+    first_alone = timed && g.padding == Padding::kReplicate;
+    ahead = g.kernel[0] - 1 - front_padding(g, 0);
+    above = front_padding(g, 1);
     tile_columns = ceil_div(p.size[2], m);
-    const std::int64_t all_rows = ceil_div(p.size[1], m);
+    all_rows = ceil_div(p.out_size[1], m);
     const std::int64_t most_tiles =
         std::max(kWinogradTiles, p.plan.packed_bytes / kWinogradWeightBytesPerTile);
     tile_rows = std::clamp<std::int64_t>(most_tiles / tile_columns, 1, all_rows);
@@ -99,6 +103,7 @@ class Winograd {
     timed_rows = std::clamp<std::int64_t>(l2_cache_bytes() / 2 / row_bytes / kRows * kRows,
                                           2 * kRows, std::max<std::int64_t>(tiles, 2 * kRows));
     moments = Moments(p, p.size[0] * all_rows);
+    shortcut = Shortcut<T>(p);
   }
 
   void run() {
@@ -107,14 +112,18 @@ class Winograd {
     const std::int64_t made = timed ? 4 : kHalf ? 1 : 0;  // planes that products read, if not V
     const std::int64_t timed_size = made * (timed_rows * channels + kPlaneGap);
     const std::int64_t third_size = timed && !kHalf ? depth * panel : 0;
+    const std::int64_t zeros_size = timed && !first_alone ? timed_rows * channels : 0;
     const std::int64_t threads = team_size();
     Scratch scratch(Scratch::room<float>(ring * kPlanes * in_plane) +
                     Scratch::room<float>(frames * kPlanes * out_plane) +
+                    Scratch::room<float>(zeros_size) +
                     static_cast<std::size_t>(threads) *
                         (Scratch::room<float>(strip_size) + Scratch::room<E>(timed_size) +
                          Scratch::room<float>(third_size)));
     transformed = scratch.take<float>(ring * kPlanes * in_plane);
     products = scratch.take<float>(frames * kPlanes * out_plane);
+    zeros = scratch.take<float>(zeros_size);
+    std::fill_n(zeros, zeros_size, 0.0f);
     for (std::int64_t i = 0; i < threads; ++i) {
       strips.push_back(scratch.take<float>(strip_size));
       timed_planes.push_back(scratch.take<E>(timed_size));
@@ -141,14 +150,18 @@ class Winograd {
 
   void run_block(std::int64_t sample, std::int64_t block) {
     const std::int64_t first = block * tile_rows;
-    const Rows rows{first, std::min(tile_rows, ceil_div(p.size[1], m) - first)};
+    const Rows rows{first, std::min(tile_rows, all_rows - first)};
     const std::int64_t num_frames = p.size[0];
+    const std::int64_t slices = ceil_div(g.channels, kWinogradChannels);
+    std::int64_t done = 0;  // frames of x that are transformed
     for (std::int64_t t = 0, end; t < num_frames; t = end) {
-      end = timed && t > 0 ? std::min(t + 2, num_frames) : t + 1;
-      const std::int64_t slices = ceil_div(g.channels, kWinogradChannels);
-      team_for((end - t) * slices, [&](std::int64_t unit) {
-        transform(sample, t + unit / slices, unit % slices * kWinogradChannels, rows);
+      const bool single = !timed || (first_alone && t == 0);
+      end = single ? t + 1 : std::min(t + 2, num_frames);
+      const std::int64_t needed = std::min(end + ahead, num_frames);
+      team_for((needed - done) * slices, [&](std::int64_t unit) {
+        transform(sample, done + unit / slices, unit % slices * kWinogradChannels, rows);
       });
+      done = needed;
       const std::int64_t tiles = rows.count * tile_columns;
       const std::int64_t parts = ceil_div(tiles, timed_rows);
       with_panel(g.out_channels, p.plan.isa, [&](auto vectors) {
@@ -156,7 +169,7 @@ class Winograd {
         team_for(kPlanes * parts, [&](std::int64_t unit) {
           const std::int64_t from = unit % parts * timed_rows;
           const std::int64_t count = std::min(timed_rows, tiles - from);
-          if (!timed || t == 0) {
+          if (single) {
             single_frame<kVectors>(unit / parts, from, count);
           } else {
             frame_pair<kVectors>(unit / parts, t, end - t, from, count);
@@ -183,8 +196,9 @@ class Winograd {
     const Activation f = Activation::of(p, sample);
     const std::int64_t row_size = strip_columns * kWinogradChannels;
     for (std::int64_t r = 0; r < rows.count * m + 2; ++r) {
-      fill_row(p, image, source_of(rows.first * m + r - 1, p.size[1], g.padding), f, first, count,
-               1, strip_columns, strip + r * row_size, kWinogradChannels);
+      const std::int64_t row = source_of(rows.first * m + r - above, p.size[1], g.padding);
+      fill_row(p, image, row, f, first, count, 1, strip_columns, strip + r * row_size,
+               kWinogradChannels);
     }
     float* const planes = slot(frame) + first;
     for (std::int64_t i = 0; i < rows.count; ++i) {
@@ -247,29 +261,23 @@ class Winograd {
   template <int kVectors>
   void frame_pair(std::int64_t plane, std::int64_t t, std::int64_t frames, std::int64_t first,
                   std::int64_t count) const {
-    const std::int64_t offset = plane * in_plane + first * channels, size = count * channels;
-    const float* const d0 = slot(std::max<std::int64_t>(t - 2, 0)) + offset;
-    const float* const d1 = slot(t - 1) + offset;
-    const float* const d2 = slot(t) + offset;
-    const float* const d3 = slot(t + frames - 1) + offset;
+    const float* d[4];
+    for (std::int64_t k = 0; k < 4; ++k) {
+      const std::int64_t frame = source_of(t - front_padding(g, 0) + k, p.size[0], g.padding);
+      d[k] = frame < 0 ? zeros : slot(frame) + plane * in_plane + first * channels;
+    }
     const std::int64_t step = timed_rows * channels + kPlaneGap;
     E* const out = timed_planes[static_cast<std::size_t>(team_rank())];
-    for (std::int64_t i = 0; i < size; i += W) {
-      const V a = V::load(d0 + i), b = V::load(d1 + i), c = V::load(d2 + i), d = V::load(d3 + i);
-      (a - c).store(out + i);
-      (b + c).store(out + step + i);
-      (c - b).store(out + 2 * step + i);
-      (b - d).store(out + 3 * step + i);
-    }
+    transform_time(d, count * channels, step, out);
     const E* const planes[4] = {out, out + step, out + 2 * step, out + 3 * step};
     for (std::int64_t n = 0; n < panels; ++n) {
       float* const c = products + plane * out_plane + first * panel * panels + n * panel;
-      float* const d = c + kPlanes * out_plane;
+      float* const next = c + kPlanes * out_plane;
       const E* const w0 = weights(plane, n, 0);
       const E* const w1 = weights(plane, n, 1);
       const E* const w3 = weights(plane, n, kHalf ? 3 : 2);
       const auto product = [&](int k, const E* w) {
-        return ProductOf<E>{planes + k, 1, channels, w, depth, c, d, panel * panels};
+        return ProductOf<E>{planes + k, 1, channels, w, depth, c, next, panel * panels};
       };
       frames == 2 ? multiply<kVectors, Into::kSetBoth>(product(1, w1), count)
                   : multiply<kVectors, Into::kSet>(product(1, w1), count);
@@ -286,6 +294,17 @@ class Winograd {
     }
   }
 
+  static void transform_time(const float* const* d, std::int64_t size, std::int64_t step, E* out) {
+    for (std::int64_t i = 0; i < size; i += W) {
+      const V first = V::load(d[0] + i), second = V::load(d[1] + i);
+      const V third = V::load(d[2] + i), last = V::load(d[3] + i);
+      (first - third).store(out + i);
+      (second + third).store(out + step + i);
+      (third - second).store(out + 2 * step + i);
+      (second - last).store(out + 3 * step + i);
+    }
+  }
+
   const float* third_plane(const float* w0, const float* w1, const float* w3) const {
     float* const out = third_planes[static_cast<std::size_t>(team_rank())];
     for (std::int64_t i = 0; i < depth * panel; i += W) {
@@ -298,31 +317,30 @@ class Winograd {
   void inverse(std::int64_t sample, std::int64_t t, std::int64_t frame, std::int64_t first,
                std::int64_t row) {
     const float* const planes = products + (frame - t) * kPlanes * out_plane;
-    const V factor = V::set1(timed && frame == 0 ? 2.0f : 1.0f);
-    const std::int64_t h = (first + row) * m, height = std::min<std::int64_t>(m, p.size[1] - h);
-    const std::int64_t start = ((sample * p.size[0] + frame) * p.size[1] + h) * p.size[2];
-    const std::int64_t unit = frame * ceil_div(p.size[1], m) + first + row;
+    const V factor = V::set1(first_alone && frame == 0 ? 2.0f : 1.0f);
+    const std::int64_t h = (first + row) * m, height = std::min<std::int64_t>(m, p.out_size[1] - h);
+    const std::int64_t start = ((sample * p.size[0] + frame) * p.out_size[1] + h) * p.size[2];
+    const std::int64_t unit = frame * all_rows + first + row;
     for (std::int64_t j = 0; j < tile_columns; ++j) {
       const std::int64_t width = std::min<std::int64_t>(m, p.size[2] - j * m);
-      const std::int64_t offset = (start + j * m) * g.out_channels;
+      const std::int64_t pixel = start + j * m;
       const float* const tile = planes + (row * tile_columns + j) * panel * panels;
       std::int64_t o = 0;
       for (; o + W <= g.out_channels; o += W) {
         Tally tally(moments, sample, unit, o);
-        inverse_tile<true>(tile + o, o, W, offset + o, height, width, factor, tally);
+        inverse_tile<true>(tile + o, o, W, pixel, height, width, factor, tally);
       }
       if (o < g.out_channels) {
         Tally tally(moments, sample, unit, o);
-        inverse_tile<false>(tile + o, o, g.out_channels - o, offset + o, height, width, factor,
-                            tally);
+        inverse_tile<false>(tile + o, o, g.out_channels - o, pixel, height, width, factor, tally);
       }
     }
   }
 
+  // The pixels of y, and of x, from `first` on.
   template <bool kFull>
-  void inverse_tile(const float* tile, std::int64_t channel, std::int64_t lanes,
-                    std::int64_t offset, std::int64_t height, std::int64_t width, V factor,
-                    Tally& tally) const {
+  void inverse_tile(const float* tile, std::int64_t channel, std::int64_t lanes, std::int64_t first,
+                    std::int64_t height, std::int64_t width, V factor, Tally& tally) const {
     V z[m][kSize];
 #pragma GCC unroll 6
     for (int j = 0; j < kSize; ++j) {
@@ -342,22 +360,27 @@ class Winograd {
 #pragma GCC unroll 4
       for (int j = 0; j < m; ++j) {
         if (j >= width) break;
-        const std::int64_t at = offset + (i * p.size[2] + j) * g.out_channels;
-        emit<T, kFull>(p, row[j], factor, bias, at, lanes, tally);
+        const std::int64_t pixel = first + i * p.size[2] + j;
+        const V added = shortcut.template onto<kFull>(bias, pixel, 0, channel, lanes);
+        emit<T, kFull>(p, row[j], factor, added, pixel * g.out_channels + channel, lanes, tally);
       }
     }
   }
 
   const Params& p;
   const Geometry& g;
-  bool timed;
-  std::int64_t tile_columns, tile_rows, blocks, channels, depth, panel, panels;
+  bool timed, first_alone;
+  std::int64_t ahead;  // frames that y[t] looks into the future
+  std::int64_t above;  // rows that the padding puts in front
+  std::int64_t all_rows, tile_columns, tile_rows, blocks, channels, depth, panel, panels;
   std::int64_t in_plane, out_plane, strip_columns, timed_rows;
   float* transformed = nullptr;
   float* products = nullptr;
+  float* zeros = nullptr;
   std::vector<float*> strips, third_planes;
   std::vector<E*> timed_planes;
   Moments moments;
+  Shortcut<T> shortcut;
 };
 
 }  // namespace osf::conv3d::OSF_ISA
