@@ -18,9 +18,12 @@
 #include "cpu/frame_causal_attention/frame_causal_attention.h"
 #include "cpu/gate_residual.h"
 #include "cpu/gelu.h"
+#include "cpu/glu_mb_conv.h"
 #include "cpu/group_norm_silu.h"
 #include "cpu/group_norm_silu_backward.h"
 #include "cpu/layer_norm_modulate.h"
+#include "cpu/linear_attention.h"
+#include "cpu/pixel_shuffle.h"
 #include "cpu/qk_norm_rope.h"
 #include "cpu/rms_norm3d.h"
 #ifdef OSF_HAS_CUDA
@@ -135,15 +138,17 @@ void layer_norm_modulate_cpu(std::uintptr_t x, std::uintptr_t y, std::uintptr_t 
 }
 
 osf::RmsNorm3dParams rms_norm3d_params(std::uintptr_t x, std::uintptr_t y, std::uintptr_t weight,
-                                       std::uintptr_t bias, std::int64_t batch,
-                                       std::int64_t channels, std::int64_t positions, double eps,
-                                       std::int32_t activation, bool channels_last,
-                                       std::int32_t dtype, std::int32_t affine_dtype) {
+                                       std::uintptr_t bias, std::uintptr_t residual,
+                                       std::int64_t batch, std::int64_t channels,
+                                       std::int64_t positions, double eps, std::int32_t activation,
+                                       bool channels_last, std::int32_t dtype,
+                                       std::int32_t affine_dtype) {
   osf::RmsNorm3dParams params{};
   params.x = pointer<const void>(x);
   params.y = pointer<void>(y);
   params.weight = pointer<const void>(weight);
   params.bias = pointer<const void>(bias);
+  params.residual = pointer<const void>(residual);
   params.batch = batch;
   params.channels = channels;
   params.positions = positions;
@@ -156,11 +161,11 @@ osf::RmsNorm3dParams rms_norm3d_params(std::uintptr_t x, std::uintptr_t y, std::
 }
 
 void rms_norm3d_cpu(std::uintptr_t x, std::uintptr_t y, std::uintptr_t weight, std::uintptr_t bias,
-                    std::int64_t batch, std::int64_t channels, std::int64_t positions, double eps,
-                    std::int32_t activation, bool channels_last, std::int32_t dtype,
-                    std::int32_t affine_dtype) {
+                    std::uintptr_t residual, std::int64_t batch, std::int64_t channels,
+                    std::int64_t positions, double eps, std::int32_t activation, bool channels_last,
+                    std::int32_t dtype, std::int32_t affine_dtype) {
   const osf::RmsNorm3dParams params =
-      rms_norm3d_params(x, y, weight, bias, batch, channels, positions, eps, activation,
+      rms_norm3d_params(x, y, weight, bias, residual, batch, channels, positions, eps, activation,
                         channels_last, dtype, affine_dtype);
   const py::gil_scoped_release release;
   osf::rms_norm3d_cpu(params);
@@ -172,7 +177,7 @@ void rms_norm3d_backward_cpu(std::uintptr_t grad, std::uintptr_t x, std::uintptr
                              std::int64_t positions, double eps, std::int32_t activation,
                              bool channels_last, std::int32_t dtype, std::int32_t affine_dtype) {
   osf::RmsNorm3dBackwardParams params{};
-  params.forward = rms_norm3d_params(x, 0, weight, bias, batch, channels, positions, eps,
+  params.forward = rms_norm3d_params(x, 0, weight, bias, 0, batch, channels, positions, eps,
                                      activation, channels_last, dtype, affine_dtype);
   params.grad = pointer<const void>(grad);
   params.dx = pointer<void>(dx);
@@ -180,6 +185,79 @@ void rms_norm3d_backward_cpu(std::uintptr_t grad, std::uintptr_t x, std::uintptr
   params.dbias = pointer<float>(dbias);
   const py::gil_scoped_release release;
   osf::rms_norm3d_backward_cpu(params);
+}
+
+// Runs one of the two functions of the parameters.
+template <void (*kRun)(const osf::PixelShuffleParams&)>
+void pixel_shuffle_cpu(std::uintptr_t source, std::uintptr_t added, std::uintptr_t result,
+                       std::int64_t batch, std::int64_t large_channels, std::int64_t small_channels,
+                       const std::array<std::int64_t, 3>& size,
+                       const std::array<std::int64_t, 3>& scale, double factor, bool channels_last,
+                       std::int32_t dtype) {
+  osf::PixelShuffleParams params{};
+  params.source = pointer<const void>(source);
+  params.added = pointer<const void>(added);
+  params.result = pointer<void>(result);
+  params.batch = batch;
+  params.large_channels = large_channels;
+  params.small_channels = small_channels;
+  params.frames = size[0];
+  params.height = size[1];
+  params.width = size[2];
+  std::copy(scale.begin(), scale.end(), params.scale);
+  params.factor = factor;
+  params.channels_last = channels_last;
+  params.dtype = static_cast<osf::DType>(dtype);
+  const py::gil_scoped_release release;
+  kRun(params);
+}
+
+using Size3 = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
+
+void linear_attention_cpu(std::uintptr_t qkv, std::uintptr_t depth_weight,
+                          std::uintptr_t point_weight, std::uintptr_t y, std::int64_t batch,
+                          std::int64_t channels, const Size3& size, std::int64_t head_dim,
+                          const Size3& kernel, double eps, std::int32_t dtype) {
+  osf::LinearAttentionParams params{};
+  params.qkv = pointer<const void>(qkv);
+  params.depth_weight = pointer<const void>(depth_weight);
+  params.point_weight = pointer<const void>(point_weight);
+  params.y = pointer<void>(y);
+  params.batch = batch;
+  params.channels = channels;
+  std::tie(params.size[0], params.size[1], params.size[2]) = size;
+  params.head_dim = head_dim;
+  std::tie(params.kernel[0], params.kernel[1], params.kernel[2]) = kernel;
+  params.eps = eps;
+  params.dtype = static_cast<osf::DType>(dtype);
+  const py::gil_scoped_release release;
+  osf::linear_attention_cpu(params);
+}
+
+// First, and how many.
+using Span = std::tuple<std::int64_t, std::int64_t>;
+
+void glu_mb_conv_cpu(std::uintptr_t ring, std::uintptr_t gated, std::uintptr_t taps,
+                     std::uintptr_t inverted_bias, std::uintptr_t depth_bias, std::int64_t width,
+                     const Span& channels, std::int64_t num_frames, const Size3& ring_size,
+                     const Span& new_frames, const Span& out_frames, const Span& out_rows,
+                     std::int32_t dtype) {
+  osf::GluMbConvParams params{};
+  params.ring = pointer<void>(ring);
+  params.gated = pointer<void>(gated);
+  params.taps = pointer<const float>(taps);
+  params.inverted_bias = pointer<const float>(inverted_bias);
+  params.depth_bias = pointer<const float>(depth_bias);
+  params.width = params.gated_stride = width;
+  std::tie(params.first_channel, params.channels) = channels;
+  params.num_frames = num_frames;
+  std::tie(params.ring_frames, params.rows, params.columns) = ring_size;
+  std::tie(params.first_new, params.num_new) = new_frames;
+  std::tie(params.first_out, params.num_out) = out_frames;
+  std::tie(params.first_row, params.num_rows) = out_rows;
+  params.dtype = static_cast<osf::DType>(dtype);
+  const py::gil_scoped_release release;
+  osf::glu_mb_conv_cpu(params);
 }
 
 // Address, and the distances of samples and tokens.
@@ -549,14 +627,29 @@ PYBIND11_MODULE(_C, m) {
         py::arg("dtype"));
   m.def("qk_norm_rope_cpu", &qk_norm_rope_cpu<OSF_QK_NORM_ROPE_TYPES>, OSF_QK_NORM_ROPE_ARGS);
 
+  const auto bind_pixel_shuffle = [&m](const char* name, auto run) {
+    m.def(name, run, py::arg("source"), py::arg("added"), py::arg("result"), py::arg("batch"),
+          py::arg("large_channels"), py::arg("small_channels"), py::arg("size"), py::arg("scale"),
+          py::arg("factor"), py::arg("channels_last"), py::arg("dtype"));
+  };
+  bind_pixel_shuffle("pixel_gather_cpu", &pixel_shuffle_cpu<osf::pixel_gather_cpu>);
+  bind_pixel_shuffle("pixel_spread_cpu", &pixel_shuffle_cpu<osf::pixel_spread_cpu>);
   m.def("rms_norm3d_cpu", &rms_norm3d_cpu, py::arg("x"), py::arg("y"), py::arg("weight"),
-        py::arg("bias"), py::arg("batch"), py::arg("channels"), py::arg("positions"),
-        py::arg("eps"), py::arg("activation"), py::arg("channels_last"), py::arg("dtype"),
-        py::arg("affine_dtype"));
+        py::arg("bias"), py::arg("residual"), py::arg("batch"), py::arg("channels"),
+        py::arg("positions"), py::arg("eps"), py::arg("activation"), py::arg("channels_last"),
+        py::arg("dtype"), py::arg("affine_dtype"));
   m.def("rms_norm3d_backward_cpu", &rms_norm3d_backward_cpu, py::arg("grad"), py::arg("x"),
         py::arg("weight"), py::arg("bias"), py::arg("dx"), py::arg("dweight"), py::arg("dbias"),
         py::arg("batch"), py::arg("channels"), py::arg("positions"), py::arg("eps"),
         py::arg("activation"), py::arg("channels_last"), py::arg("dtype"), py::arg("affine_dtype"));
+
+  m.def("linear_attention_cpu", &linear_attention_cpu, py::arg("qkv"), py::arg("depth_weight"),
+        py::arg("point_weight"), py::arg("y"), py::arg("batch"), py::arg("channels"),
+        py::arg("size"), py::arg("head_dim"), py::arg("kernel"), py::arg("eps"), py::arg("dtype"));
+  m.def("glu_mb_conv_cpu", &glu_mb_conv_cpu, py::arg("ring"), py::arg("gated"), py::arg("taps"),
+        py::arg("inverted_bias"), py::arg("depth_bias"), py::arg("width"), py::arg("channels"),
+        py::arg("num_frames"), py::arg("ring_size"), py::arg("new_frames"), py::arg("out_frames"),
+        py::arg("out_rows"), py::arg("dtype"));
 
   bind_conv3d(m);
 #ifdef OSF_HAS_CUDA

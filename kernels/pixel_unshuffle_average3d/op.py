@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..common import pixel_shuffle
 from ..registry import Backend, Op
-from . import _torch, reference
+from . import _cpu, _torch, reference
 
 _NAME = "pixel_unshuffle_average3d"
 
@@ -101,6 +101,7 @@ BACKWARD = Op(
     reference=reference.backward,
     fake=_fake_backward,
     backends=[
+        Backend("cpu", "cpu", _cpu.backward, _cpu.backward_why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.backward, _torch.backward_why_not, _torch.VERIFIED),
     ],
 )
@@ -111,6 +112,7 @@ FORWARD = Op(
     reference=reference.forward,
     fake=_fake,
     backends=[
+        Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED),
     ],
     prepare=_prepare,

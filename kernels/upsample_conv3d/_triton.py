@@ -136,8 +136,11 @@ def store_columns(
         b_odd += b_bias
     if shortcut_ptr is not None:
         at_x = ((offs_h * W + offs_w) * C)[:, None]
-        b_even += repeated(shortcut_ptr, at_x, phase, offs_o, mask, PHASES, GROUP)
-        b_odd += repeated(shortcut_ptr, at_x, phase + 1, offs_o, mask, PHASES, GROUP)
+        b_x = repeated(shortcut_ptr, at_x, phase, offs_o, mask, PHASES, GROUP)
+        b_even += b_x
+        if GROUP % 2 != 0:  # else both columns, an even and the next odd phase, repeat one channel
+            b_x = repeated(shortcut_ptr, at_x, phase + 1, offs_o, mask, PHASES, GROUP)
+        b_odd += b_x
     at = (first_row + 2 * offs_h) * (2 * W) + 2 * offs_w
     at = at[:, None] * O + offs_o[None, :]
     tl.store(y_ptr + at, b_even.to(y_ptr.dtype.element_ty), mask=mask)
@@ -295,7 +298,8 @@ def plan_product(
             "C_PADDED": c_padded, "O_PADDED": o_padded, "DOUBLED_T": scale[0] == 2,
             "HAS_BIAS": bias is not None, "ZEROS": zeros,
             "GROUP": 1 if shortcut is None else shortcut.group, "DESCRIPTORS": config.descriptors,
-            **absent, "BLOCK_M": config.block_m, "BLOCK_N": config.block_n, "BLOCK_K": config.block_k,
+            **absent,
+            "BLOCK_M": config.block_m, "BLOCK_N": config.block_n, "BLOCK_K": config.block_k,
         },
         num_warps=config.num_warps,
         num_stages=config.num_stages,
