@@ -62,7 +62,7 @@ RUN = RunConfig(
     transformer_precision="fp32",
 )
 
-_WIDTHS = (4, 4, 4, 32, 32, 32)
+_WIDTHS = (4, 8, 16, 32, 32, 32)
 
 HC_RUN = dataclasses.replace(
     RUN,

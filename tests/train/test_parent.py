@@ -21,7 +21,7 @@ from opensora_fast.train.distillation import Teacher
 from opensora_fast.train.parent import Parent
 from opensora_fast.train.presets import tiny_hc
 from opensora_fast.train.shapes import training_scenes
-from opensora_fast.train.text_encoders import TextStage
+from opensora_fast.train.text_encoders import TextStage, tokenize
 
 
 class Means(nn.Module):
@@ -71,24 +71,22 @@ def test_a_student_with_denser_latents_is_refused() -> None:
         Teacher(Means(), patch_size=2, ratio=8)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("channels", [16, 8])
 def test_distillation_draws_latents_to_the_tokens(
-    hc_config: RunConfig, hc_source: ClipSource, tiny: Parent, channels: int
+    hc_config: RunConfig, hc_source: ClipSource, tiny: Parent
 ) -> None:
-    """With a map between the two where they have unlike numbers of channels (here always)."""
+    """With a map between the two, because they have unlike numbers of channels."""
     base = hc_config.autoencoder
     config = dataclasses.replace(
         base,
-        model=dataclasses.replace(base.model, latent_channels=channels),
-        phases=(dataclasses.replace(base.phases[0], num_steps=10),),
+        phases=(dataclasses.replace(base.phases[0], num_steps=6),),
         teacher="tiny",
         distill_weight=10.0,
     )
     teacher = Teacher(tiny.autoencoder(), 2, config.model.spatial_compression_ratio)
     stage = AutoencoderStage(config, hc_source, 0, torch.float32, teacher)
-    assert stage.parameters["projection.weight"].shape == (64, channels, 1, 1, 1)
-    losses = [stage.step(step)["distill"] for step in range(10)]
-    assert min(losses[-3:]) < 0.8 * losses[0]
+    assert stage.parameters["projection.weight"].shape == (64, 16, 1, 1, 1)
+    losses = [stage.step(step)["distill"] for step in range(6)]
+    assert losses[-1] < 0.8 * losses[0]
 
 
 def test_latents_like_the_tokens_need_no_map(hc_config: RunConfig, hc_source: ClipSource) -> None:
@@ -128,12 +126,11 @@ def test_a_model_of_other_sizes_gives_nothing(
 def test_the_tiny_models_words_are_taken_over(tiny: Parent) -> None:
     stage = TextStage(TextConfig(), 0)
     stage.adopt(tiny)
-    accuracy_free = stage.encode(torch.zeros(1, 72, dtype=torch.long))
     t5, clip = tiny.text_encoders()
-    ids = torch.zeros(1, 72, dtype=torch.long)
-    expected = t5(input_ids=ids).last_hidden_state, clip(input_ids=ids).pooler_output
-    for found, wanted in zip(accuracy_free, expected, strict=True):
-        assert torch.equal(found, wanted)
+    ids = tokenize(["a small red circle"], 72)
+    states, vector = stage.encode(ids)
+    assert torch.equal(states, t5(input_ids=ids).last_hidden_state)
+    assert torch.equal(vector, clip(input_ids=ids).pooler_output)
 
 
 def test_encoders_of_other_sizes_are_refused(config: RunConfig, tiny: Parent) -> None:

@@ -56,10 +56,10 @@ def test_images_teach_the_middle_tap_alone(hc_config: RunConfig, hc_source: Clip
 
 
 def test_a_few_steps_lower_the_loss(hc_config: RunConfig, hc_source: ClipSource) -> None:
-    phase = Phase(num_frames=1, batch_size=8, num_steps=12, first_lr=1.0, last_lr=0.5)
-    small = dataclasses.replace(hc_config.autoencoder, phases=(phase,), image_batch_size=8)
+    phase = Phase(num_frames=1, batch_size=4, num_steps=8, first_lr=1.0, last_lr=0.5)
+    small = dataclasses.replace(hc_config.autoencoder, phases=(phase,), image_batch_size=4)
     stage = AutoencoderStage(small, hc_source, 0, torch.float32)
-    frames = torch.from_numpy(hc_source.rendered[:16, :1])
+    frames = torch.from_numpy(hc_source.rendered[:8, :1])
     clips = frames.permute(0, 4, 1, 2, 3) / 127.5 - 1
 
     def loss() -> float:
