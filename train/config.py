@@ -87,7 +87,7 @@ class AutoencoderConfig:
         require_positive(self, "image_batch_size", "crop_size", "clips_per_scene", "warmup_steps")
         if self.latent_noise and isinstance(self.model, HunyuanVAEConfig):
             raise ValueError(
-                "autoencoder: HunyuanVAE learns its own noise: leave latent_noise at 0"
+                "autoencoder: a HunyuanVAE learns its own noise: leave latent_noise at 0"
             )
         if self.distill_weight and not self.teacher:
             raise ValueError("autoencoder: distill_weight needs a teacher")
