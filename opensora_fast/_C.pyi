@@ -140,6 +140,7 @@ def linear_attention_cpu(
     dtype: int,
 ) -> None: ...
 def glu_mb_conv_cpu(
+    products: int,
     ring: int,
     gated: int,
     taps: int,

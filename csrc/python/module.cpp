@@ -213,13 +213,14 @@ void linear_attention_cpu(std::uintptr_t qkv, std::uintptr_t depth_weight,
 // First, and how many.
 using Span = std::tuple<std::int64_t, std::int64_t>;
 
-void glu_mb_conv_cpu(std::uintptr_t ring, std::uintptr_t gated, std::uintptr_t taps,
-                     std::uintptr_t inverted_bias, std::uintptr_t depth_bias, std::int64_t width,
-                     const Span& channels, std::int64_t num_frames, const Size3& ring_size,
-                     const Span& new_frames, const Span& out_frames, const Span& out_rows,
-                     std::int32_t dtype) {
+void glu_mb_conv_cpu(std::uintptr_t products, std::uintptr_t ring, std::uintptr_t gated,
+                     std::uintptr_t taps, std::uintptr_t inverted_bias, std::uintptr_t depth_bias,
+                     std::int64_t width, const Span& channels, std::int64_t num_frames,
+                     const Size3& ring_size, const Span& new_frames, const Span& out_frames,
+                     const Span& out_rows, std::int32_t dtype) {
   osf::GluMbConvParams params{};
-  params.ring = pointer<void>(ring);
+  params.products = pointer<const void>(products);
+  params.ring = pointer<float>(ring);
   params.gated = pointer<void>(gated);
   params.taps = pointer<const float>(taps);
   params.inverted_bias = pointer<const float>(inverted_bias);
@@ -665,10 +666,10 @@ PYBIND11_MODULE(_C, m) {
   m.def("linear_attention_cpu", &linear_attention_cpu, py::arg("qkv"), py::arg("depth_weight"),
         py::arg("point_weight"), py::arg("y"), py::arg("batch"), py::arg("channels"),
         py::arg("size"), py::arg("head_dim"), py::arg("kernel"), py::arg("eps"), py::arg("dtype"));
-  m.def("glu_mb_conv_cpu", &glu_mb_conv_cpu, py::arg("ring"), py::arg("gated"), py::arg("taps"),
-        py::arg("inverted_bias"), py::arg("depth_bias"), py::arg("width"), py::arg("channels"),
-        py::arg("num_frames"), py::arg("ring_size"), py::arg("new_frames"), py::arg("out_frames"),
-        py::arg("out_rows"), py::arg("dtype"));
+  m.def("glu_mb_conv_cpu", &glu_mb_conv_cpu, py::arg("products"), py::arg("ring"), py::arg("gated"),
+        py::arg("taps"), py::arg("inverted_bias"), py::arg("depth_bias"), py::arg("width"),
+        py::arg("channels"), py::arg("num_frames"), py::arg("ring_size"), py::arg("new_frames"),
+        py::arg("out_frames"), py::arg("out_rows"), py::arg("dtype"));
 
   bind_conv3d(m);
 #ifdef OSF_HAS_CUDA
