@@ -49,13 +49,14 @@ class Config:
 
 def pick(problem: Problem, num_sms: int) -> Config:
     """Choose the launch: enough programs to fill the device, each with a row of partial sums."""
-    block_p = 64 if problem.head_dim <= 32 else 32
+    # With 64 positions, or half the warps, the products in fp32 spill.
+    block_p = 32 if problem.head_dim <= 32 else 16
     num_tiles = cdiv(problem.positions, block_p)
     walk = share_tiles(num_tiles, problem.heads, max_programs=8 * num_sms)
     return Config(
         block_p=block_p,
         programs_per_head=walk.programs,
         tiles_per_program=walk.tiles,
-        apply_block_p=2 * block_p,
-        num_warps=4,
+        apply_block_p=4 * block_p,
+        num_warps=8,
     )
