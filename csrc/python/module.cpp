@@ -1,8 +1,5 @@
-// The Python binding: the only file that knows pybind11. Tensors come as addresses and sizes, so
+// The Python binding: these files alone know pybind11. Tensors come as addresses and sizes, so
 // that the extension links no framework; kernels/*/_cpu.py and _cuda.py check them first.
-
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <algorithm>
 #include <array>
@@ -14,18 +11,16 @@
 
 #include "core/cpu_features.h"
 #include "core/tensor.h"
-#include "cpu/conv3d/conv3d.h"
 #include "cpu/frame_causal_attention/frame_causal_attention.h"
 #include "cpu/gate_residual.h"
 #include "cpu/gelu.h"
-#include "cpu/glu_mb_conv.h"
 #include "cpu/group_norm_silu.h"
 #include "cpu/group_norm_silu_backward.h"
 #include "cpu/layer_norm_modulate.h"
-#include "cpu/linear_attention.h"
 #include "cpu/pixel_shuffle.h"
 #include "cpu/qk_norm_rope.h"
 #include "cpu/rms_norm3d.h"
+#include "python/binding.h"
 #ifdef OSF_HAS_CUDA
 #include "cuda/common/error.h"
 #include "cuda/group_norm_silu.h"
@@ -38,10 +33,8 @@ namespace py = pybind11;
 
 namespace {
 
-template <class T>
-T* pointer(std::uintptr_t address) {
-  return reinterpret_cast<T*>(address);
-}
+using osf::python::pointer;
+using osf::python::Sizes;
 
 // The fields that the CPU's and the CUDA kernels' parameters have in common.
 template <class Params>
@@ -188,55 +181,6 @@ void rms_norm3d_backward_cpu(std::uintptr_t grad, std::uintptr_t x, std::uintptr
   osf::rms_norm3d_backward_cpu(params);
 }
 
-using Size3 = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
-
-void linear_attention_cpu(std::uintptr_t qkv, std::uintptr_t depth_weight,
-                          std::uintptr_t point_weight, std::uintptr_t y, std::int64_t batch,
-                          std::int64_t channels, const Size3& size, std::int64_t head_dim,
-                          const Size3& kernel, double eps, std::int32_t dtype) {
-  osf::LinearAttentionParams params{};
-  params.qkv = pointer<const void>(qkv);
-  params.depth_weight = pointer<const void>(depth_weight);
-  params.point_weight = pointer<const void>(point_weight);
-  params.y = pointer<void>(y);
-  params.batch = batch;
-  params.channels = channels;
-  std::tie(params.size[0], params.size[1], params.size[2]) = size;
-  params.head_dim = head_dim;
-  std::tie(params.kernel[0], params.kernel[1], params.kernel[2]) = kernel;
-  params.eps = eps;
-  params.dtype = static_cast<osf::DType>(dtype);
-  const py::gil_scoped_release release;
-  osf::linear_attention_cpu(params);
-}
-
-// First, and how many.
-using Span = std::tuple<std::int64_t, std::int64_t>;
-
-void glu_mb_conv_cpu(std::uintptr_t products, std::uintptr_t ring, std::uintptr_t gated,
-                     std::uintptr_t taps, std::uintptr_t inverted_bias, std::uintptr_t depth_bias,
-                     std::int64_t width, const Span& channels, std::int64_t num_frames,
-                     const Size3& ring_size, const Span& new_frames, const Span& out_frames,
-                     const Span& out_rows, std::int32_t dtype) {
-  osf::GluMbConvParams params{};
-  params.products = pointer<const void>(products);
-  params.ring = pointer<float>(ring);
-  params.gated = pointer<void>(gated);
-  params.taps = pointer<const float>(taps);
-  params.inverted_bias = pointer<const float>(inverted_bias);
-  params.depth_bias = pointer<const float>(depth_bias);
-  params.width = params.gated_stride = width;
-  std::tie(params.first_channel, params.channels) = channels;
-  params.num_frames = num_frames;
-  std::tie(params.ring_frames, params.rows, params.columns) = ring_size;
-  std::tie(params.first_new, params.num_new) = new_frames;
-  std::tie(params.first_out, params.num_out) = out_frames;
-  std::tie(params.first_row, params.num_rows) = out_rows;
-  params.dtype = static_cast<osf::DType>(dtype);
-  const py::gil_scoped_release release;
-  osf::glu_mb_conv_cpu(params);
-}
-
 // Address, and the distances of samples and tokens.
 using Tokens = std::tuple<std::uintptr_t, std::int64_t, std::int64_t>;
 
@@ -357,10 +301,6 @@ void qk_norm_rope_cpu(Args... args) {
   osf::qk_norm_rope_cpu(params);
 }
 
-using Sizes = std::array<std::int64_t, 3>;
-
-void copy_sizes(const Sizes& from, std::int64_t* to) { std::copy(from.begin(), from.end(), to); }
-
 // Videos: the source, what is added, the result. Sizes: samples, channels of the large and of the
 // small video, and T, H, W of the small one.
 template <class Params>
@@ -397,57 +337,6 @@ void pixel_shuffle_cpu(bool spread, Args... args) {
   const py::gil_scoped_release release;
   spread ? osf::pixel_spread_cpu(params) : osf::pixel_gather_cpu(params);
 }
-
-// A convolution whose algorithm is chosen: what its weights are packed for.
-struct Conv3d {
-  osf::conv3d::Geometry geometry;
-  osf::conv3d::Plan plan;
-
-  Conv3d(std::int64_t channels, std::int64_t out_channels, const Sizes& kernel, const Sizes& stride,
-         const Sizes& scale, std::int32_t padding, std::int32_t dtype, bool shortcut)
-      : geometry{channels,
-                 out_channels,
-                 {},
-                 {},
-                 {},
-                 static_cast<osf::conv3d::Padding>(padding),
-                 static_cast<osf::DType>(dtype),
-                 shortcut} {
-    copy_sizes(kernel, geometry.kernel);
-    copy_sizes(stride, geometry.stride);
-    copy_sizes(scale, geometry.scale);
-    plan = osf::conv3d::plan(geometry, osf::selected_isa());
-  }
-
-  void pack(std::uintptr_t weight, std::uintptr_t packed) const {
-    const py::gil_scoped_release release;
-    osf::conv3d::pack(geometry, plan, pointer<const float>(weight), pointer<void>(packed));
-  }
-
-  void run(std::uintptr_t x, std::uintptr_t y, std::uintptr_t packed, std::uintptr_t bias,
-           std::uintptr_t residual, std::uintptr_t mean, std::uintptr_t scale, std::uintptr_t shift,
-           bool silu, std::uintptr_t moments, std::int64_t batch, const Sizes& size,
-           const Sizes& out_size) const {
-    osf::conv3d::Params params{};
-    params.x = pointer<const void>(x);
-    params.y = pointer<void>(y);
-    params.packed = pointer<const void>(packed);
-    params.bias = pointer<const float>(bias);
-    params.residual = pointer<const void>(residual);
-    params.mean = pointer<const float>(mean);
-    params.scale = pointer<const float>(scale);
-    params.shift = pointer<const float>(shift);
-    params.silu = silu;
-    params.moments = pointer<float>(moments);
-    params.batch = batch;
-    copy_sizes(size, params.size);
-    copy_sizes(out_size, params.out_size);
-    params.geometry = geometry;
-    params.plan = plan;
-    const py::gil_scoped_release release;
-    osf::conv3d::run(params);
-  }
-};
 
 #ifdef OSF_HAS_CUDA
 // The launch's cudaError_t as an exception that names the op and how it was cut up.
@@ -561,24 +450,6 @@ using Code = std::int32_t;
       py::arg("eps"), py::arg("interleaved"), py::arg("table_per_sample"), py::arg("dtype"),      \
       py::arg("scale_dtype")
 
-void bind_conv3d(py::module_& m) {
-  py::class_<Conv3d>(m, "Conv3d")
-      .def(py::init<std::int64_t, std::int64_t, const Sizes&, const Sizes&, const Sizes&,
-                    std::int32_t, std::int32_t, bool>(),
-           py::arg("channels"), py::arg("out_channels"), py::arg("kernel"), py::arg("stride"),
-           py::arg("scale"), py::arg("padding"), py::arg("dtype"), py::arg("shortcut"))
-      .def_property_readonly(
-          "algorithm",
-          [](const Conv3d& conv) { return osf::conv3d::algorithm_name(conv.plan.algorithm); })
-      .def_property_readonly("packed_bytes",
-                             [](const Conv3d& conv) { return conv.plan.packed_bytes; })
-      .def("pack", &Conv3d::pack, py::arg("weight"), py::arg("packed"))
-      .def("run", &Conv3d::run, py::arg("x"), py::arg("y"), py::arg("packed"), py::arg("bias"),
-           py::arg("residual"), py::arg("mean"), py::arg("scale"), py::arg("shift"),
-           py::arg("silu"), py::arg("moments"), py::arg("batch"), py::arg("size"),
-           py::arg("out_size"));
-}
-
 #ifdef OSF_HAS_CUDA
 void bind_cuda(py::module_& m) {
   m.attr("HAS_CUDA") = true;
@@ -663,15 +534,9 @@ PYBIND11_MODULE(_C, m) {
         py::arg("batch"), py::arg("channels"), py::arg("positions"), py::arg("eps"),
         py::arg("activation"), py::arg("channels_last"), py::arg("dtype"), py::arg("affine_dtype"));
 
-  m.def("linear_attention_cpu", &linear_attention_cpu, py::arg("qkv"), py::arg("depth_weight"),
-        py::arg("point_weight"), py::arg("y"), py::arg("batch"), py::arg("channels"),
-        py::arg("size"), py::arg("head_dim"), py::arg("kernel"), py::arg("eps"), py::arg("dtype"));
-  m.def("glu_mb_conv_cpu", &glu_mb_conv_cpu, py::arg("products"), py::arg("ring"), py::arg("gated"),
-        py::arg("taps"), py::arg("inverted_bias"), py::arg("depth_bias"), py::arg("width"),
-        py::arg("channels"), py::arg("num_frames"), py::arg("ring_size"), py::arg("new_frames"),
-        py::arg("out_frames"), py::arg("out_rows"), py::arg("dtype"));
-
-  bind_conv3d(m);
+  osf::python::bind_conv3d(m);
+  osf::python::bind_linear_attention(m);
+  osf::python::bind_glu_mb_conv(m);
 #ifdef OSF_HAS_CUDA
   bind_cuda(m);
 #else
