@@ -107,5 +107,6 @@ def test_sizes_beyond_the_index_range_are_refused() -> None:
 def test_gradients_of_other_dtypes_are_refused() -> None:
     x, weight = torch.zeros(1, 4, 1, 2, 2).double(), torch.zeros(2, 4, 1, 1, 1).double()
     grad = torch.zeros(1, 2, *reference.output_size((1, 2, 2), ONE, ONE, ONE)).double()
-    assert launch.why_not(x, weight, None, ONE, ONE, False, False)
-    assert launch.backward_why_not(grad, x, weight, ONE, ONE, False, False, (True,) * 3)
+    assert launch.why_not(x, weight, None, ONE, ONE, False, False, True)
+    refused = launch.backward_why_not(grad, x, weight, ONE, ONE, False, False, True, (True,) * 3)
+    assert refused is not None and "float64" in refused
