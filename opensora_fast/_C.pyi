@@ -117,27 +117,10 @@ def layer_norm_modulate_cpu(
     dtype: int,
     modulation_dtype: int,
 ) -> None: ...
-def pixel_gather_cpu(
-    source: int,
-    added: int,
-    result: int,
-    batch: int,
-    large_channels: int,
-    small_channels: int,
-    size: tuple[int, int, int],
-    scale: tuple[int, int, int],
-    factor: float,
-    channels_last: bool,
-    dtype: int,
-) -> None: ...
-def pixel_spread_cpu(
-    source: int,
-    added: int,
-    result: int,
-    batch: int,
-    large_channels: int,
-    small_channels: int,
-    size: tuple[int, int, int],
+def pixel_shuffle_cpu(
+    spread: bool,
+    videos: tuple[int, int, int],
+    sizes: tuple[int, int, int, int, int, int],
     scale: tuple[int, int, int],
     factor: float,
     channels_last: bool,
@@ -157,6 +140,7 @@ def linear_attention_cpu(
     dtype: int,
 ) -> None: ...
 def glu_mb_conv_cpu(
+    products: int,
     ring: int,
     gated: int,
     taps: int,
@@ -342,6 +326,16 @@ def qk_norm_rope_cuda(
     table_per_sample: bool,
     dtype: int,
     scale_dtype: int,
+) -> None: ...
+def pixel_shuffle_cuda(
+    stream: int,
+    spread: bool,
+    videos: tuple[int, int, int],
+    sizes: tuple[int, int, int, int, int, int],
+    scale: tuple[int, int, int],
+    factor: float,
+    channels_last: bool,
+    dtype: int,
 ) -> None: ...
 def group_norm_silu_conv3d_cuda(
     stream: int,

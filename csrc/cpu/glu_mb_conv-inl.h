@@ -17,29 +17,29 @@ inline void store(V value, T* to, std::int64_t rest) {
 }
 
 // One row of one half of a frame of the ring.
-template <class T>
-inline T* row_of(const GluMbConvParams& p, std::int64_t half, std::int64_t frame,
-                 std::int64_t row) {
+inline float* row_of(const GluMbConvParams& p, std::int64_t half, std::int64_t frame,
+                     std::int64_t row) {
   const std::int64_t place = half * p.ring_frames + frame % p.ring_frames;
-  return static_cast<T*>(p.ring) + (place * p.rows + row) * p.columns * p.channels;
+  return p.ring + (place * p.rows + row) * p.columns * p.channels;
 }
 
 template <class T>
-void activate_row(const GluMbConvParams& p, std::int64_t half, T* at) {
+void activate_row(const GluMbConvParams& p, std::int64_t half, const T* from, float* to) {
   const float* const bias = p.inverted_bias + half * p.width + p.first_channel;
-  for (std::int64_t column = 0; column < p.columns; ++column, at += p.channels) {
+  for (std::int64_t column = 0; column < p.columns; ++column) {
     for (std::int64_t c = 0; c < p.channels; c += W) {
       const std::int64_t rest = p.channels - c;
-      store(silu(load(at + c, rest) + load(bias + c, rest)), at + c, rest);
+      store(silu(load(from + c, rest) + load(bias + c, rest)), to + c, rest);
     }
+    from += p.channels, to += p.channels;
   }
 }
 
 // Adds three taps of a row of the input to kBlock neighbouring results, the first of them at
 // `column`; `at` is that column's vector of channels. At an edge columns outside count as zero.
-template <bool kEdge, bool kWhole, class T>
-inline void add_taps(const GluMbConvParams& p, const T* at, std::int64_t column, std::int64_t rest,
-                     const float* taps, V (&sums)[kBlock]) {
+template <bool kEdge, bool kWhole>
+inline void add_taps(const GluMbConvParams& p, const float* at, std::int64_t column,
+                     std::int64_t rest, const float* taps, V (&sums)[kBlock]) {
   const V left = V::load(taps), here = V::load(taps + kPanel), right = V::load(taps + 2 * kPanel);
 #pragma GCC unroll 16
   for (std::int64_t i = -1; i <= kBlock; ++i) {
@@ -53,7 +53,7 @@ inline void add_taps(const GluMbConvParams& p, const T* at, std::int64_t column,
 }
 
 // The depthwise convolution of one half at kBlock columns, for the vector of channels from c.
-template <bool kEdge, bool kWhole, class T>
+template <bool kEdge, bool kWhole>
 inline void convolve(const GluMbConvParams& p, std::int64_t half, std::int64_t frame,
                      std::int64_t row, std::int64_t column, std::int64_t c, V (&sums)[kBlock]) {
   const std::int64_t channel = p.first_channel + c, rest = p.channels - c;
@@ -66,7 +66,7 @@ inline void convolve(const GluMbConvParams& p, std::int64_t half, std::int64_t f
     if (frame + t < 0 || frame + t >= p.num_frames) continue;
     for (std::int64_t h = -1; h <= 1; ++h) {
       if (row + h < 0 || row + h >= p.rows) continue;
-      const T* const at = row_of<T>(p, half, frame + t, row + h) + column * p.channels + c;
+      const float* const at = row_of(p, half, frame + t, row + h) + column * p.channels + c;
       add_taps<kEdge, kWhole>(p, at, column, rest, taps + ((t + 1) * 3 + h + 1) * 3 * kPanel, sums);
     }
   }
@@ -77,8 +77,8 @@ template <bool kEdge, bool kWhole, class T>
 void gate_block(const GluMbConvParams& p, std::int64_t frame, std::int64_t row, std::int64_t column,
                 std::int64_t c, T* to) {
   V value[kBlock], gate[kBlock];
-  convolve<kEdge, kWhole, T>(p, 0, frame, row, column, c, value);
-  convolve<kEdge, kWhole, T>(p, 1, frame, row, column, c, gate);
+  convolve<kEdge, kWhole>(p, 0, frame, row, column, c, value);
+  convolve<kEdge, kWhole>(p, 1, frame, row, column, c, gate);
   const std::int64_t columns = kEdge ? std::min(kBlock, p.columns - column) : kBlock;
   for (std::int64_t i = 0; i < columns; ++i) {
     store(value[i] * silu(gate[i]), to + i * p.gated_stride, kWhole ? W : p.channels - c);
@@ -106,9 +106,11 @@ void gate_row(const GluMbConvParams& p, std::int64_t frame, std::int64_t row, T*
 template <class T>
 void run_typed(const GluMbConvParams& p) {
   const std::int64_t cost = p.columns * p.channels;
+  const T* const products = static_cast<const T*>(p.products);
   parallel_for(2 * p.num_new * p.rows, 4 * cost, [&](std::int64_t i) {
-    const std::int64_t half = i % 2, frame = p.first_new + i / 2 / p.rows;
-    activate_row(p, half, row_of<T>(p, half, frame, i / 2 % p.rows));
+    const std::int64_t row = i % p.rows, frame = i / p.rows % p.num_new;
+    const std::int64_t half = i / p.rows / p.num_new;
+    activate_row(p, half, products + i * cost, row_of(p, half, p.first_new + frame, row));
   });
   parallel_for(p.num_out * p.num_rows, 2 * kTaps * cost, [&](std::int64_t i) {
     gate_row(p, p.first_out + i / p.num_rows, p.first_row + i % p.num_rows,

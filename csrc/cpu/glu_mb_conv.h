@@ -4,15 +4,15 @@
 //   h = silu(product + bias),   d = depth_bias + sum over 27 taps of depth_weight * h
 //   gated = d[value] * silu(d[gate])
 //
-// Layouts: the ring holds the last frames of a strip of rows of a chunk of m channels, value and
-// gate: [2, ring_frames, rows, columns, m]; frame t lies in place t % ring_frames. New frames come
-// in as products and are activated in place. Outside the strip and the clip are zeros.
+// Layouts: products [2, num_new, rows, columns, m] are those of the new frames of a strip of rows,
+// a chunk of m channels of value and gate. The ring, [2, ring_frames, rows, columns, m], holds h of
+// the last frames, frame t in place t % ring_frames. Outside the strip and the clip are zeros.
 // gated [frames_out, rows_out, columns, ...], the chunk's m channels out of gated_stride.
 // taps [2, ceil(M / 16), 27, 16] and biases [2, M] are in float and whole; the chunk begins at
 // first_channel of M, a multiple of 16.
-// Numerics: float arithmetic; h and the result are rounded to the dtype. No result depends on the
-// number of threads.
-// Memory: new frames are read and written once, and all read once more for three frames out.
+// Numerics: float arithmetic, h included: rounded once, at the end. No result depends on the number
+// of threads.
+// Memory: products are read once; h is written once, and read from the caches for three frames out.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,8 @@
 namespace osf {
 
 struct GluMbConvParams {
-  void* ring;
+  const void* products;
+  float* ring;
   void* gated;
   const float* taps;
   const float* inverted_bias;
@@ -39,7 +40,7 @@ struct GluMbConvParams {
   std::int64_t first_new, num_new;   // frames to activate
   std::int64_t first_out, num_out;   // frames to give out; their neighbours are in the ring
   std::int64_t first_row, num_rows;  // rows of the strip to give out
-  DType dtype;                       // of ring and gated: float32 or bfloat16
+  DType dtype;                       // of products and gated: float32 or bfloat16
 };
 
 // Runs on the instruction set in force (cpu_features.h). Throws std::invalid_argument for sizes

@@ -30,6 +30,7 @@
 #include "cuda/common/error.h"
 #include "cuda/group_norm_silu.h"
 #include "cuda/group_norm_silu_conv3d.h"
+#include "cuda/pixel_shuffle.h"
 #include "cuda/qk_norm_rope.h"
 #endif
 
@@ -187,31 +188,6 @@ void rms_norm3d_backward_cpu(std::uintptr_t grad, std::uintptr_t x, std::uintptr
   osf::rms_norm3d_backward_cpu(params);
 }
 
-// Runs one of the two functions of the parameters.
-template <void (*kRun)(const osf::PixelShuffleParams&)>
-void pixel_shuffle_cpu(std::uintptr_t source, std::uintptr_t added, std::uintptr_t result,
-                       std::int64_t batch, std::int64_t large_channels, std::int64_t small_channels,
-                       const std::array<std::int64_t, 3>& size,
-                       const std::array<std::int64_t, 3>& scale, double factor, bool channels_last,
-                       std::int32_t dtype) {
-  osf::PixelShuffleParams params{};
-  params.source = pointer<const void>(source);
-  params.added = pointer<const void>(added);
-  params.result = pointer<void>(result);
-  params.batch = batch;
-  params.large_channels = large_channels;
-  params.small_channels = small_channels;
-  params.frames = size[0];
-  params.height = size[1];
-  params.width = size[2];
-  std::copy(scale.begin(), scale.end(), params.scale);
-  params.factor = factor;
-  params.channels_last = channels_last;
-  params.dtype = static_cast<osf::DType>(dtype);
-  const py::gil_scoped_release release;
-  kRun(params);
-}
-
 using Size3 = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
 
 void linear_attention_cpu(std::uintptr_t qkv, std::uintptr_t depth_weight,
@@ -237,13 +213,14 @@ void linear_attention_cpu(std::uintptr_t qkv, std::uintptr_t depth_weight,
 // First, and how many.
 using Span = std::tuple<std::int64_t, std::int64_t>;
 
-void glu_mb_conv_cpu(std::uintptr_t ring, std::uintptr_t gated, std::uintptr_t taps,
-                     std::uintptr_t inverted_bias, std::uintptr_t depth_bias, std::int64_t width,
-                     const Span& channels, std::int64_t num_frames, const Size3& ring_size,
-                     const Span& new_frames, const Span& out_frames, const Span& out_rows,
-                     std::int32_t dtype) {
+void glu_mb_conv_cpu(std::uintptr_t products, std::uintptr_t ring, std::uintptr_t gated,
+                     std::uintptr_t taps, std::uintptr_t inverted_bias, std::uintptr_t depth_bias,
+                     std::int64_t width, const Span& channels, std::int64_t num_frames,
+                     const Size3& ring_size, const Span& new_frames, const Span& out_frames,
+                     const Span& out_rows, std::int32_t dtype) {
   osf::GluMbConvParams params{};
-  params.ring = pointer<void>(ring);
+  params.products = pointer<const void>(products);
+  params.ring = pointer<float>(ring);
   params.gated = pointer<void>(gated);
   params.taps = pointer<const float>(taps);
   params.inverted_bias = pointer<const float>(inverted_bias);
@@ -384,6 +361,43 @@ using Sizes = std::array<std::int64_t, 3>;
 
 void copy_sizes(const Sizes& from, std::int64_t* to) { std::copy(from.begin(), from.end(), to); }
 
+// Videos: the source, what is added, the result. Sizes: samples, channels of the large and of the
+// small video, and T, H, W of the small one.
+template <class Params>
+Params pixel_shuffle_params(const std::array<std::uintptr_t, 3>& videos,
+                            const std::array<std::int64_t, 6>& sizes, const Sizes& scale,
+                            double factor, bool channels_last, std::int32_t dtype) {
+  const auto [batch, large, small, frames, height, width] = sizes;
+  const auto [source, added, result] = videos;
+  return {pointer<const void>(source),
+          pointer<const void>(added),
+          pointer<void>(result),
+          batch,
+          large,
+          small,
+          frames,
+          height,
+          width,
+          {scale[0], scale[1], scale[2]},
+          factor,
+          channels_last,
+          static_cast<osf::DType>(dtype)};
+}
+
+#define OSF_PIXEL_SHUFFLE_TYPES                                                                   \
+  const std::array<std::uintptr_t, 3>&, const std::array<std::int64_t, 6>&, const Sizes&, double, \
+      bool, std::int32_t
+#define OSF_PIXEL_SHUFFLE_ARGS                                              \
+  py::arg("videos"), py::arg("sizes"), py::arg("scale"), py::arg("factor"), \
+      py::arg("channels_last"), py::arg("dtype")
+
+template <class... Args>
+void pixel_shuffle_cpu(bool spread, Args... args) {
+  const auto params = pixel_shuffle_params<osf::PixelShuffleParams>(args...);
+  const py::gil_scoped_release release;
+  spread ? osf::pixel_spread_cpu(params) : osf::pixel_gather_cpu(params);
+}
+
 // A convolution whose algorithm is chosen: what its weights are packed for.
 struct Conv3d {
   osf::conv3d::Geometry geometry;
@@ -490,6 +504,15 @@ void qk_norm_rope_cuda(std::int64_t stream, Args... args) {
                osf::cuda::qk_norm_rope_config(params).describe());
 }
 
+template <class... Args>
+void pixel_shuffle_cuda(std::int64_t stream, bool spread, Args... args) {
+  const auto params = pixel_shuffle_params<osf::cuda::PixelShuffleParams>(args...);
+  const py::gil_scoped_release release;
+  const auto launch = spread ? osf::cuda::pixel_spread_launch : osf::cuda::pixel_gather_launch;
+  check_launch(launch(params, stream), "pixel_shuffle",
+               osf::cuda::pixel_shuffle_config(params).describe());
+}
+
 void group_norm_silu_conv3d_cuda(std::int64_t stream, std::uintptr_t x, std::uintptr_t affine,
                                  std::uintptr_t packed, std::uintptr_t bias,
                                  std::uintptr_t residual, std::uintptr_t y, std::int64_t batch,
@@ -570,6 +593,8 @@ void bind_cuda(py::module_& m) {
         py::arg("workspace"), py::arg("stream"), py::arg("affine"), OSF_GROUP_NORM_SILU_ARGS);
   m.def("qk_norm_rope_cuda", &qk_norm_rope_cuda<OSF_QK_NORM_ROPE_TYPES>, py::arg("stream"),
         OSF_QK_NORM_ROPE_ARGS);
+  m.def("pixel_shuffle_cuda", &pixel_shuffle_cuda<OSF_PIXEL_SHUFFLE_TYPES>, py::arg("stream"),
+        py::arg("spread"), OSF_PIXEL_SHUFFLE_ARGS);
   m.def("group_norm_silu_conv3d_cuda", &group_norm_silu_conv3d_cuda, py::arg("stream"),
         py::arg("x"), py::arg("affine"), py::arg("packed"), py::arg("bias"), py::arg("residual"),
         py::arg("y"), py::arg("batch"), py::arg("channels"), py::arg("outputs"), py::arg("size"));
@@ -627,13 +652,8 @@ PYBIND11_MODULE(_C, m) {
         py::arg("dtype"));
   m.def("qk_norm_rope_cpu", &qk_norm_rope_cpu<OSF_QK_NORM_ROPE_TYPES>, OSF_QK_NORM_ROPE_ARGS);
 
-  const auto bind_pixel_shuffle = [&m](const char* name, auto run) {
-    m.def(name, run, py::arg("source"), py::arg("added"), py::arg("result"), py::arg("batch"),
-          py::arg("large_channels"), py::arg("small_channels"), py::arg("size"), py::arg("scale"),
-          py::arg("factor"), py::arg("channels_last"), py::arg("dtype"));
-  };
-  bind_pixel_shuffle("pixel_gather_cpu", &pixel_shuffle_cpu<osf::pixel_gather_cpu>);
-  bind_pixel_shuffle("pixel_spread_cpu", &pixel_shuffle_cpu<osf::pixel_spread_cpu>);
+  m.def("pixel_shuffle_cpu", &pixel_shuffle_cpu<OSF_PIXEL_SHUFFLE_TYPES>, py::arg("spread"),
+        OSF_PIXEL_SHUFFLE_ARGS);
   m.def("rms_norm3d_cpu", &rms_norm3d_cpu, py::arg("x"), py::arg("y"), py::arg("weight"),
         py::arg("bias"), py::arg("residual"), py::arg("batch"), py::arg("channels"),
         py::arg("positions"), py::arg("eps"), py::arg("activation"), py::arg("channels_last"),
@@ -646,10 +666,10 @@ PYBIND11_MODULE(_C, m) {
   m.def("linear_attention_cpu", &linear_attention_cpu, py::arg("qkv"), py::arg("depth_weight"),
         py::arg("point_weight"), py::arg("y"), py::arg("batch"), py::arg("channels"),
         py::arg("size"), py::arg("head_dim"), py::arg("kernel"), py::arg("eps"), py::arg("dtype"));
-  m.def("glu_mb_conv_cpu", &glu_mb_conv_cpu, py::arg("ring"), py::arg("gated"), py::arg("taps"),
-        py::arg("inverted_bias"), py::arg("depth_bias"), py::arg("width"), py::arg("channels"),
-        py::arg("num_frames"), py::arg("ring_size"), py::arg("new_frames"), py::arg("out_frames"),
-        py::arg("out_rows"), py::arg("dtype"));
+  m.def("glu_mb_conv_cpu", &glu_mb_conv_cpu, py::arg("products"), py::arg("ring"), py::arg("gated"),
+        py::arg("taps"), py::arg("inverted_bias"), py::arg("depth_bias"), py::arg("width"),
+        py::arg("channels"), py::arg("num_frames"), py::arg("ring_size"), py::arg("new_frames"),
+        py::arg("out_frames"), py::arg("out_rows"), py::arg("dtype"));
 
   bind_conv3d(m);
 #ifdef OSF_HAS_CUDA

@@ -23,9 +23,13 @@ def backward_why_not(grad: Tensor, channels: int, scale: Sequence[int]) -> str |
 
 def forward(x: Tensor, out_channels: int, scale: Sequence[int], added: Tensor | None) -> Tensor:
     """Return the copies, plus `added`."""
-    return native.spread(x, out_channels, scale, 1, added)
+    from opensora_fast import _C
+
+    return native.spread(_C.pixel_shuffle_cpu, x, out_channels, scale, 1, added)
 
 
 def backward(grad: Tensor, channels: int, scale: Sequence[int]) -> Tensor:
     """Return the gradient of x."""
-    return native.gather(grad, channels, scale, 1, None)
+    from opensora_fast import _C
+
+    return native.gather(_C.pixel_shuffle_cpu, grad, channels, scale, 1, None)

@@ -49,6 +49,7 @@ def forward(
     def gate(step: walk.Step, gated: Tensor) -> None:
         _, places, strip, _, chunk = step.ring.shape
         _C.glu_mb_conv_cpu(
+            products=step.products.data_ptr(),
             ring=step.ring.data_ptr(),
             gated=gated.data_ptr() + step.first_channel * gated.element_size(),
             taps=taps.data_ptr(),

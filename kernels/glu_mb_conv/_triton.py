@@ -1,9 +1,9 @@
 """glu_mb_conv on CUDA: torch's products, and Triton kernels for what lies between them.
 
-walk.py goes through the clip in slabs of frames, which bounds the 2·M channels in memory. A slab's
-products lie in a ring [2, places, rows, W, m], frame t in place t % places. ``activate_kernel``
-adds the bias and applies SiLU to the new frames, in place: once, where every element is read for
-27 taps. ``gate_kernel``, one program per (tile of positions, tile of channels), convolves value
+walk.py goes through the clip in slabs of frames, which bounds the 2·M channels in memory.
+``activate_kernel`` adds the bias to a slab's products and applies SiLU: once, where every element
+is read for 27 taps. The result lies in a ring [2, places, rows, W, m] in fp32, frame t in place
+t % places. ``gate_kernel``, one program per (tile of positions, tile of channels), convolves value
 and gate and writes their product; the taps find the tile's neighbours in the caches.
 """
 
@@ -20,10 +20,10 @@ from .launch import CHANNELS, SLAB, STRIP, pick
 
 @triton.jit
 def activate_kernel(
-    ring_ptr, bias_ptr, P, C, first_position, stride_half, bias_stride_half,
+    products_ptr, ring_ptr, bias_ptr, P, C, first_position, stride_half, bias_stride_half,
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Apply ring = silu(ring + bias) at P positions from first_position on, in place."""
+    """Put h of P positions of products, [2, P, C], into the ring from first_position on."""
     pid_p = tl.program_id(0).to(tl.int64)
     pid_c = tl.program_id(1).to(tl.int64)
     pid_half = tl.program_id(2).to(tl.int64)
@@ -31,12 +31,12 @@ def activate_kernel(
     offs_c = pid_c * BLOCK_C + tl.arange(0, BLOCK_C)
     mask_c = offs_c < C
     mask = (offs_p < P)[:, None] & mask_c[None, :]
-    at = ring_ptr + pid_half * stride_half
-    at += (first_position + offs_p)[:, None] * C + offs_c[None, :]
+    at = offs_p[:, None] * C + offs_c[None, :]
     b_bias = tl.load(bias_ptr + pid_half * bias_stride_half + offs_c, mask=mask_c, other=0.0)
-    b_x = tl.load(at, mask=mask, other=0.0).to(tl.float32) + b_bias.to(tl.float32)[None, :]
-    b_y = b_x / (1.0 + tl.exp(-b_x))
-    tl.store(at, b_y.to(ring_ptr.dtype.element_ty), mask=mask)
+    b_x = tl.load(products_ptr + pid_half * P * C + at, mask=mask, other=0.0).to(tl.float32)
+    b_x += b_bias.to(tl.float32)[None, :]
+    at += first_position * C + pid_half * stride_half
+    tl.store(ring_ptr + at, b_x / (1.0 + tl.exp(-b_x)), mask=mask)
 
 
 @triton.jit
@@ -71,10 +71,9 @@ def gate_kernel(
             at = ring_ptr + (from_row + w)[:, None] * C + offs_c[None, :]
             at_tap = taps_ptr + (row * 3 + tap) * 2 * M + offs_c
             b_tap = tl.load(at_tap, mask=mask_c, other=0.0).to(tl.float32)
-            b_value += tl.load(at, mask=mask, other=0.0).to(tl.float32) * b_tap[None, :]
+            b_value += tl.load(at, mask=mask, other=0.0) * b_tap[None, :]
             b_tap = tl.load(at_tap + M, mask=mask_c, other=0.0).to(tl.float32)
-            b_x = tl.load(at + stride_half, mask=mask, other=0.0).to(tl.float32)
-            b_gate += b_x * b_tap[None, :]
+            b_gate += tl.load(at + stride_half, mask=mask, other=0.0) * b_tap[None, :]
     b_y = b_value * b_gate / (1.0 + tl.exp(-b_gate))
     at = gated_ptr + offs_p[:, None] * M + offs_c[None, :]
     mask = mask_p[:, None] & mask_c[None, :]
@@ -109,6 +108,7 @@ def plan_activate(step: walk.Step, bias: torch.Tensor) -> Launch:
         kernel=activate_kernel,
         grid=(cdiv(positions, config.block_p), cdiv(channels, config.block_c), 2),
         arguments={
+            "products_ptr": step.products,
             "ring_ptr": step.ring,
             "bias_ptr": bias[step.first_channel :],
             "P": positions,

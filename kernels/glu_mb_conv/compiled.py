@@ -17,9 +17,11 @@ _WIDTH, _SIZE = 2048, (32, 32, 32)
 def launches(capability: int) -> Iterator[Compiled]:
     """Both kernels in bf16 and fp32, on a slab from the middle of the clip."""
     plan = walk.choose(_SIZE, _WIDTH, SLAB, STRIP, CHANNELS)
+    strip = (plan.rows, _SIZE[2], plan.channels)
     for dtype in (torch.bfloat16, torch.float32):
         step = walk.Step(
-            ring=meta(2, 2 * plan.frames, plan.rows, _SIZE[2], plan.channels, dtype=dtype),
+            products=meta(2, plan.frames, *strip, dtype=dtype),
+            ring=meta(2, 2 * plan.frames, *strip, dtype=torch.float32),
             first_channel=0,
             num_frames=_SIZE[0],
             new_frames=(plan.frames, plan.frames),

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..common.availability import triton_why_not
 from ..common.launch import next_power_of_two
 
-# A product of this many positions fills a device; the ring of the Video DC-AE is then 128 MiB.
+# A product of this many positions fills a device; the ring of the Video DC-AE is then 256 MiB.
 SLAB = 8192
 STRIP = 16384
 # Channels of a chunk: all of the Video DC-AE's, for the fewest launches.

@@ -1,10 +1,10 @@
 """How the rows with a kernel of their own go through a clip: slabs of frames, chunks of channels.
 
-A slab's product with a chunk of `inverted_weight` goes into a ring that keeps the frames before
-it, which the depthwise convolution still needs; a kernel makes the gated channels of all frames
-whose neighbours are there; a second product narrows them, with all its terms in one sum. So the
-2·M channels exist for a few frames of a strip of rows at a time. Rows at a strip's edge are
-computed for both of their strips.
+A slab is multiplied with a chunk of `inverted_weight`; a kernel activates the products, into a ring
+that keeps the frames before them, which the depthwise convolution still needs, and makes the gated
+channels of all frames whose neighbours are there; a second product narrows them, with all its terms
+in one sum. So the 2·M channels exist for a few frames of a strip of rows at a time: h in fp32,
+which spares a rounding. Rows at a strip's edge are computed for both of their strips.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..contract import layout_of
+from ..contract import layout_of, wide
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,14 +33,17 @@ class Step:
     """What a kernel does for one chunk of one slab.
 
     Args:
-        ring: [2, places, rows, W, m]: products, value and gate; frame t is in place t % places.
+        products: [2, frames, rows, W, m]: those of the new frames, value and gate.
+        ring: [2, places, rows, W, m], fp32: h, which the kernel puts there; frame t is in place
+            t % places.
         first_channel: where the chunk's m channels begin in M.
         num_frames: of the clip; around it are zeros.
-        new_frames: first and number of those that have just come in as products.
+        new_frames: first and number of those that come in as products.
         out_frames: first and number of those to give out; their neighbours are in the ring.
         out_rows: first and number of the ring's rows to give out; around the ring are zeros.
     """
 
+    products: Tensor
     ring: Tensor
     first_channel: int
     num_frames: int
@@ -103,7 +106,8 @@ class _Walk:
         whole = plan.frames == frames
         self.places = frames if whole else max(2 * plan.frames, plan.frames + 2)
         frame = min(plan.rows + 2, rows) * columns
-        self.ring = clips.new_empty(2 * self.width * self.places * frame)
+        self.ring = clips.new_empty(2 * self.width * self.places * frame, dtype=wide(clips.dtype))
+        self.products = clips.new_empty(2 * plan.channels * plan.frames * frame)
         self.gated = clips.new_empty(
             self.width * min(plan.frames + 1, frames) * plan.rows * columns
         )
@@ -117,8 +121,9 @@ class _Walk:
             gated = self.gated[: self.width * target[..., 0].numel()]
             gated = gated.view(*target.shape[:3], self.width)
             for start in range(0, self.width, self.plan.channels):
-                ring = self._products(slab, start, new[0])
+                products, ring = self._products(slab, start)
                 step = Step(
+                    products=products,
                     ring=ring,
                     first_channel=start,
                     num_frames=clip.shape[0],
@@ -133,20 +138,21 @@ class _Walk:
             else:
                 target.copy_((product @ self.narrow).view(target.shape))
 
-    def _products(self, slab: Tensor, start: int, first_frame: int) -> Tensor:
-        """The ring of the chunk from `start` on, with the products of a slab in it."""
+    def _products(self, slab: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        """The products of a slab with the chunk from `start` on, and that chunk's ring."""
         frames, rows, columns, channels = slab.shape
         chunk = min(self.plan.channels, self.width - start)
-        size = self.places * rows * columns
-        ring = self.ring[2 * start * size : 2 * (start + chunk) * size]
-        ring = ring.view(2, self.places, rows, columns, chunk)
-        place = first_frame % self.places
         positions = slab.reshape(-1, channels)
+        products = self.products[: 2 * chunk * positions.shape[0]].view(2, -1, chunk)
         for half in range(2):
             weight = self.inverted[half * self.width + start :][:chunk]
-            into = ring[half, place : place + frames].view(-1, chunk)
-            torch.mm(positions, weight.t(), out=into)
-        return ring
+            torch.mm(positions, weight.t(), out=products[half])
+        size = self.places * rows * columns
+        ring = self.ring[2 * start * size : 2 * (start + chunk) * size]
+        return (
+            products.view(2, frames, rows, columns, chunk),
+            ring.view(2, self.places, rows, columns, chunk),
+        )
 
 
 def _slabs(num_frames: int, frames: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:

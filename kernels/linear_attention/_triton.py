@@ -132,8 +132,10 @@ def apply_kernel(
     at_y += ((scale * heads + head) * D + offs_d)[None, :] * y_stride_c
     at = qkv_ptr + batch * stride_b + offs_p[:, None] * stride_p
     at += (3 * head * D + offs_d)[None, :] * stride_c
-    b_q = tl.load(at, mask=mask & (scale == 0), other=0.0).to(tl.float32)
-    b_q += tl.load(at_y, mask=mask & (scale == 1), other=0.0).to(tl.float32)
+    # One of the two is there.
+    mask_base = (offs_p < P * (1 - scale))[:, None]
+    b_q = tl.load(at, mask=mask_base, other=0.0).to(tl.float32)
+    b_q += tl.load(at_y, mask=mask & ~mask_base, other=0.0).to(tl.float32)
     b_q = tl.maximum(b_q, 0.0, propagate_nan=tl.PropagateNan.ALL)
     state_ptr += pid_g * (D + 1) * D
     # S is [v, k]; here [k, v].

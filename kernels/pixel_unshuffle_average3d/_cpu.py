@@ -23,11 +23,15 @@ def backward_why_not(grad: Tensor, channels: int, scale: Sequence[int]) -> str |
 
 def forward(x: Tensor, out_channels: int, scale: Sequence[int], added: Tensor | None) -> Tensor:
     """Return the means, plus `added`."""
+    from opensora_fast import _C
+
     group = x.shape[1] * scale[0] * scale[1] * scale[2] // out_channels
-    return native.gather(x, out_channels, scale, 1 / group, added)
+    return native.gather(_C.pixel_shuffle_cpu, x, out_channels, scale, 1 / group, added)
 
 
 def backward(grad: Tensor, channels: int, scale: Sequence[int]) -> Tensor:
     """Return the gradient of x."""
+    from opensora_fast import _C
+
     group = channels * scale[0] * scale[1] * scale[2] // grad.shape[1]
-    return native.spread(grad, channels, scale, 1 / group, None)
+    return native.spread(_C.pixel_shuffle_cpu, grad, channels, scale, 1 / group, None)

@@ -118,6 +118,18 @@ def add_product(
 
 
 @triton.jit
+def part_of(b_acc, PART: tl.constexpr, PARTS: tl.constexpr):
+    """Columns of a part of a tile: of its only one, or of its first or second half."""
+    if PARTS == 1:
+        b_part = b_acc
+    else:
+        shape: tl.constexpr = b_acc.shape
+        b_low, b_high = b_acc.reshape(shape[0], 2, shape[1] // 2).permute(0, 2, 1).split()
+        b_part = b_low if PART == 0 else b_high
+    return b_part
+
+
+@triton.jit
 def store_columns(
     b_even, b_odd, y_ptr, bias_ptr, shortcut_ptr, offs_p, offs_o, first_row, phase, H, W, C, O,
     HAS_BIAS: tl.constexpr, PHASES: tl.constexpr, GROUP: tl.constexpr,
@@ -197,11 +209,16 @@ def product_kernel(
         if DOUBLED_T:
             frame = frame // 2
         shortcut_ptr += (first_frame + frame).to(tl.int64) * (H * W * C)
-    store_columns(
-        b_even, b_odd, y_ptr, bias_ptr, shortcut_ptr, start_m + tl.arange(0, BLOCK_M),
-        start_n + offs_n, pid_frame.to(tl.int64) * (2 * H) + b, (a * 2 + b) * 2, H, W, C, O,
-        HAS_BIAS, 8 if DOUBLED_T else 4, GROUP,
-    )  # fmt: skip
+    # With a shortcut in two halves: the addresses of a whole tile would spill.
+    PARTS: tl.constexpr = 1 if shortcut_ptr is None else 2
+    for part in tl.static_range(PARTS):
+        store_columns(
+            part_of(b_even, part, PARTS), part_of(b_odd, part, PARTS), y_ptr, bias_ptr,
+            shortcut_ptr, start_m + tl.arange(0, BLOCK_M),
+            start_n + part * (BLOCK_N // PARTS) + tl.arange(0, BLOCK_N // PARTS),
+            pid_frame.to(tl.int64) * (2 * H) + b, (a * 2 + b) * 2, H, W, C, O,
+            HAS_BIAS, 8 if DOUBLED_T else 4, GROUP,
+        )  # fmt: skip
 
 
 def forward(

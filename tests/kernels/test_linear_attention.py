@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opensora_fast.kernels import linear_attention
+from opensora_fast.kernels.linear_attention import launch
 from opensora_fast.kernels.registry import use_backend
 
 sizes = st.tuples(*(st.integers(1, n) for n in (4, 5, 6)))
@@ -134,3 +135,12 @@ def test_bad_input(change, error, message):
     }
     with pytest.raises(error, match=message):
         linear_attention(**(arguments | change))
+
+
+@pytest.mark.parametrize("positions", [1, 64, 65, 4096, 32768])
+@pytest.mark.parametrize("heads", [1, 32, 400])
+def test_triton_programs_cover_every_position(positions, heads):
+    problem = launch.Problem(heads=heads, head_dim=32, positions=positions)
+    config = launch.pick(problem, 132)
+    run = config.tiles_per_program * config.block_p
+    assert (config.programs_per_head - 1) * run < positions <= config.programs_per_head * run

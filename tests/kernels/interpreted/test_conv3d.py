@@ -85,7 +85,7 @@ def test_the_shortcut_goes_around_everything(
     channels: tuple[int, int],
     silu: bool,
 ) -> None:
-    args = inputs(*channels, (2, 1, 2), kernel, dtype=torch.float32)
+    args = inputs(*channels, (2, 1, 4), kernel, dtype=torch.float32)
     assert_agrees(conv3d, args, (stride, scale, silu, True), num_differentiable=0)
 
 
