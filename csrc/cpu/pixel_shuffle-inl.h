@@ -1,8 +1,8 @@
 // The algorithm of pixel_shuffle.h over the vector type V, included once per instruction set. No
 // include guard.
 //
-// Parallel over rows of the small video, contiguous spreading over rows of the large one. Sums pass
-// through buffers of a pixel's channels, or of a row's pixels, that stay in the first cache.
+// Parallel over rows of the small video; contiguous over channels of the result. Sums pass through
+// buffers of a pixel's channels, or of a row's pixels, that stay in the first cache.
 
 namespace osf::pixel_shuffle::OSF_ISA {
 
@@ -173,53 +173,55 @@ inline void add_runs(const float* line, std::int64_t n, std::int64_t step, std::
 template <class T>
 void gather_rows(const PixelShuffleParams& p) {
   const std::int64_t step = p.scale[2], group = group_of(p), width = p.width * step;
+  const std::int64_t rows = p.frames * p.height;
   const Overlap o(step, group);
   const T* const source = static_cast<const T*>(p.source);
-  const std::int64_t rows = p.batch * p.small_channels * p.frames * p.height;
-  parallel_for(rows, p.width * group, [&](std::int64_t row) {
-    const std::int64_t h = row % p.height, t = row / p.height % p.frames;
-    const std::int64_t channel = row / (p.height * p.frames);
+  parallel_for(p.batch * p.small_channels, rows * p.width * group, [&](std::int64_t channel) {
     const std::int64_t b = channel / p.small_channels, c = channel % p.small_channels;
     std::vector<float> line = buffer_of(width), sums = buffer_of(p.width);
-    // Where a group holds whole lines these are added first, and their pixels once.
-    for (std::int64_t r = c * o.terms; r < (c + 1) * o.terms; ++r) {
-      const T* const from = source + line_of(p, b, t, h, r / o.runs);
-      const bool more = o.runs == 1 && r > c * o.terms;
-      for_vectors(width, [&](std::int64_t, const auto& load, const auto& store) {
-        store(more ? load(line.data()) + load(from) : load(from), line.data());
-      });
-      if (o.runs == 1 && r + 1 < (c + 1) * o.terms) continue;
-      add_runs(line.data() + r % o.runs * o.joined, p.width, step, o.joined, sums.data());
+    for (std::int64_t row = 0; row < rows; ++row) {
+      std::fill(sums.begin(), sums.end(), 0.0f);
+      // Where a group holds whole lines these are added first, and their pixels once.
+      for (std::int64_t r = c * o.terms; r < (c + 1) * o.terms; ++r) {
+        const T* const from = source + line_of(p, b, row / p.height, row % p.height, r / o.runs);
+        const bool more = o.runs == 1 && r > c * o.terms;
+        for_vectors(width, [&](std::int64_t, const auto& load, const auto& store) {
+          store(more ? load(line.data()) + load(from) : load(from), line.data());
+        });
+        if (o.runs == 1 && r + 1 < (c + 1) * o.terms) continue;
+        add_runs(line.data() + r % o.runs * o.joined, p.width, step, o.joined, sums.data());
+      }
+      const std::int64_t at = (channel * rows + row) * p.width;
+      finish(sums.data(), static_cast<float>(p.factor), moved(static_cast<const T*>(p.added), at),
+             p.width, static_cast<T*>(p.result) + at);
     }
-    finish(sums.data(), static_cast<float>(p.factor),
-           moved(static_cast<const T*>(p.added), row * p.width), p.width,
-           static_cast<T*>(p.result) + row * p.width);
   });
 }
 
 template <class T>
 void spread_rows(const PixelShuffleParams& p) {
   const std::int64_t step = p.scale[2], group = group_of(p), width = p.width * step;
-  const Overlap o(step, group);
-  const std::int64_t lines = p.scale[0] * p.scale[1] * p.large_channels;
+  const std::int64_t rows = p.frames * p.height, lines = p.scale[0] * p.scale[1];
   const T* const source = static_cast<const T*>(p.source);
-  parallel_for(p.batch * lines * p.frames * p.height, width, [&](std::int64_t row) {
-    const std::int64_t h = row % p.height, t = row / p.height % p.frames;
-    const std::int64_t v = row / (p.height * p.frames) % lines;
-    const std::int64_t b = row / (p.height * p.frames * lines);
+  const std::int64_t cost = rows * lines * width;
+  parallel_for(p.batch * p.large_channels, cost, [&](std::int64_t channel) {
+    const std::int64_t b = channel / p.large_channels;
     std::vector<float> planes = buffer_of(width), line = buffer_of(width);
-    for (std::int64_t k = 0; k < step; ++k) {
-      const std::int64_t c = (v * step + k) / group;
-      const std::int64_t at = ((b * p.small_channels + c) * p.frames + t) * p.height + h;
-      const T* const from = source + at * p.width;
-      for_vectors(p.width, [&](std::int64_t, const auto& load, const auto& store) {
-        store(load(from), planes.data() + k * p.width);
-      });
+    for (std::int64_t i = 0; i < rows * lines; ++i) {
+      const std::int64_t row = i / lines;
+      const std::int64_t v = channel % p.large_channels * lines + i % lines;
+      for (std::int64_t k = 0; k < step; ++k) {
+        const std::int64_t c = b * p.small_channels + (v * step + k) / group;
+        const T* const from = source + (c * rows + row) * p.width;
+        for_vectors(p.width, [&](std::int64_t, const auto& load, const auto& store) {
+          store(load(from), planes.data() + k * p.width);
+        });
+      }
+      interleave(planes.data(), p.width, step, line.data());
+      const std::int64_t at = line_of(p, b, row / p.height, row % p.height, v);
+      finish(line.data(), static_cast<float>(p.factor), moved(static_cast<const T*>(p.added), at),
+             width, static_cast<T*>(p.result) + at);
     }
-    interleave(planes.data(), p.width, step, line.data());
-    const std::int64_t at = line_of(p, b, t, h, v);
-    finish(line.data(), static_cast<float>(p.factor), moved(static_cast<const T*>(p.added), at),
-           width, static_cast<T*>(p.result) + at);
   });
 }
 

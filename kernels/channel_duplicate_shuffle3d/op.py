@@ -39,7 +39,7 @@ def channel_duplicate_shuffle3d(
         [B, O, T·sT, H·sH, W·sW], dtype of `x`; channels-last-3d where `x` is, else contiguous.
 
     Numerics:
-        Copies bits where nothing is added; else summed in fp32 (fp64 for fp64) and rounded once.
+        Copies where nothing is added; else summed in fp32 (fp64 for fp64) and rounded once.
         The backward sums in fp32 and rounds once. Deterministic.
 
     Raises:

@@ -72,5 +72,5 @@ def forward(
 def _panels(depth_weight: Tensor) -> Tensor:
     """The taps of both halves as the kernel reads them, [2, panels, 27, 16] in fp32."""
     halves = depth_weight.float().reshape(2, -1, 27)
-    panels = F.pad(halves, (0, 0, 0, -halves.shape[1] % _PANEL))
-    return panels.unflatten(1, (-1, _PANEL)).transpose(2, 3).contiguous()
+    padded = F.pad(halves, (0, 0, 0, -halves.shape[1] % _PANEL))
+    return padded.view(2, -1, _PANEL, 27).transpose(2, 3).contiguous()

@@ -177,6 +177,7 @@ def problem_of(qkv: torch.Tensor, head_dim: int) -> Problem:
         heads=qkv.shape[0] * qkv.shape[1] // (3 * head_dim),
         head_dim=head_dim,
         positions=qkv[0, 0].numel(),
+        itemsize=qkv.element_size(),
     )
 
 

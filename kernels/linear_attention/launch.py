@@ -31,6 +31,7 @@ class Problem:
     heads: int
     head_dim: int
     positions: int
+    itemsize: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,13 +50,15 @@ class Config:
 
 def pick(problem: Problem, num_sms: int) -> Config:
     """Choose the launch: enough programs to fill the device, each with a row of partial sums."""
-    block_p = 64 if problem.head_dim <= 32 else 32
+    # With 64 positions the products spill; those in fp32 also with four warps, and those in half
+    # precision with eight.
+    block_p = 32 if problem.head_dim <= 32 else 16
     num_tiles = cdiv(problem.positions, block_p)
     walk = share_tiles(num_tiles, problem.heads, max_programs=8 * num_sms)
     return Config(
         block_p=block_p,
         programs_per_head=walk.programs,
         tiles_per_program=walk.tiles,
-        apply_block_p=2 * block_p,
-        num_warps=4,
+        apply_block_p=4 * block_p,
+        num_warps=4 if problem.itemsize == 2 else 8,
     )

@@ -140,7 +140,7 @@ def test_bad_input(change, error, message):
 @pytest.mark.parametrize("positions", [1, 64, 65, 4096, 32768])
 @pytest.mark.parametrize("heads", [1, 32, 400])
 def test_triton_programs_cover_every_position(positions, heads):
-    problem = launch.Problem(heads=heads, head_dim=32, positions=positions)
+    problem = launch.Problem(heads=heads, head_dim=32, positions=positions, itemsize=2)
     config = launch.pick(problem, 132)
     run = config.tiles_per_program * config.block_p
     assert (config.programs_per_head - 1) * run < positions <= config.programs_per_head * run

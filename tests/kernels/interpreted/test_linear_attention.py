@@ -33,11 +33,11 @@ def inputs(
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_linear_attention(layout: str, dtype: torch.dtype) -> None:
-    assert_agrees(linear_attention, inputs(2, 96, 3, 2, 5, dtype=dtype, layout=layout), REST, 0)
+    assert_agrees(linear_attention, inputs(2, 48, 3, 2, 5, dtype=dtype, layout=layout), REST, 0)
 
 
 def test_the_released_kernel_and_heads() -> None:
-    arguments = inputs(1, 96, 2, 6, 7, kernel=(5, 5, 5), head_dim=32, layout="channels_last")
+    arguments = inputs(1, 96, 2, 3, 5, kernel=(5, 5, 5), head_dim=32, layout="channels_last")
     assert_agrees(linear_attention, arguments, (32, 1e-15), 0)
 
 
@@ -55,7 +55,7 @@ def test_several_tiles_and_programs(layout: str, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(_triton, "pick", pick)
     assert_agrees(
-        linear_attention, inputs(1, 96, 3, 5, 5, layout=layout, kernel=(1, 3, 5)), REST, 0
+        linear_attention, inputs(1, 96, 3, 5, 5, layout=layout, kernel=(1, 1, 5)), REST, 0
     )
 
 
