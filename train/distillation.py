@@ -51,4 +51,5 @@ class Teacher:
             z = self.vae.encode(small, sample_posterior=False)
         p = self.patch_size
         size = (z.shape[2], z.shape[3] // p, z.shape[4] // p)
-        return pack(z, p).transpose(1, 2).unflatten(2, size)
+        tokens: Tensor = pack(z, p).transpose(1, 2).unflatten(2, size)
+        return tokens

@@ -62,9 +62,9 @@ def tiny_hc() -> RunConfig:
                 use_spatial_tiling=True, use_temporal_tiling=True,
             ),
             phases=(
-                Phase(num_frames=1, batch_size=8, num_steps=2500, first_lr=1.0, last_lr=0.3),
+                Phase(num_frames=1, batch_size=8, num_steps=2000, first_lr=1.0, last_lr=0.3),
                 Phase(
-                    num_frames=8, batch_size=2, num_steps=500, first_lr=0.4, last_lr=0.3,
+                    num_frames=8, batch_size=2, num_steps=300, first_lr=0.4, last_lr=0.3,
                     image_share=0.2,
                 ),
                 Phase(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -73,16 +73,16 @@ def normalize(model: VideoDCAE, clips: Tensor) -> None:
         clips: ``[N, 3, T, H, W]``, what the statistics are taken over.
     """
     _, std = channel_statistics(model, clips)
-    out = _conv(model.encoder.project_out["main"].op_list[0])
+    out = _conv(model, "encoder.project_out.main.op_list.0")
     _rescale(out, averaging(out.weight.shape[0], out.weight.shape[1]), 1.0 / std.view(-1, 1))
     assert out.bias is not None
     out.bias /= std
-    into = _conv(model.decoder.project_in["main"])
+    into = _conv(model, "decoder.project_in.main")
     _rescale(into, repeating(into.weight.shape[0], into.weight.shape[1]), std.view(1, -1))
 
 
-def _conv(layer: Any) -> nn.Conv3d:
-    return cast(nn.Conv3d, layer.conv)
+def _conv(model: VideoDCAE, layer: str) -> nn.Conv3d:
+    return cast(nn.Conv3d, model.get_submodule(f"{layer}.conv"))
 
 
 def _rescale(conv: nn.Conv3d, shortcut: Tensor, factor: Tensor) -> None:

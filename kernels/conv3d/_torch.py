@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..causal_conv3d import _torch as causal
+from ..common.torch_conv3d import of_all_taps, seen_taps
 from ..contract import layout_of
 from . import reference
 
@@ -57,9 +58,8 @@ def forward(
     if causal.is_pointwise(weight, stride) and layout is torch.contiguous_format:
         y = causal.matmul(large, weight, bias)
     else:
-        y = F.conv3d(
-            large, weight, bias, tuple(stride), reference.padding(weight.shape[2:], pad_rows)
-        )
+        seen = seen_taps(weight, large.shape[2])
+        y = F.conv3d(large, seen, bias, tuple(stride), reference.padding(seen.shape[2:], pad_rows))
     if shortcut:
         y = y + reference.shortcut_of(x, weight.shape[0], stride, scale)
     return y.contiguous(memory_format=layout)
@@ -80,8 +80,9 @@ def backward(
     layout = layout_of(x)
     grad = grad.contiguous(memory_format=layout)
     large = _enlarged(F.silu(x) if silu else x, scale).contiguous(memory_format=layout)
+    seen = seen_taps(weight, large.shape[2])
     dlarge, dweight, dbias = causal.gradients(
-        grad, large, weight, stride, needs, reference.padding(weight.shape[2:], pad_rows)
+        grad, large, seen, stride, needs, reference.padding(seen.shape[2:], pad_rows)
     )
     dx = x.new_empty(0)
     if needs[0]:
@@ -93,7 +94,7 @@ def backward(
         dx = dx.contiguous(memory_format=layout)
     return (
         dx,
-        dweight.contiguous() if needs[1] else x.new_empty(0),
+        of_all_taps(dweight, weight).contiguous() if needs[1] else x.new_empty(0),
         dbias if needs[2] else x.new_empty(0),
     )
 

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..common.torch_conv3d import depthwise, depthwise_gradients
 from ..contract import layout_of, wide
 
 VERIFIED = "CPU: x86-64 AVX-512 and AMX, torch 2.13, 2026-11; never on a GPU"
@@ -123,26 +124,14 @@ def _hidden(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def _gated(active: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Value and gate of a chunk."""
     weight, bias = weight.to(active.dtype), bias.to(active.dtype)
-    value, gate = _rows(F.conv3d(_video(active, x), weight, bias, 1, 1, 1, weight.shape[0])).chunk(
-        2, dim=1
-    )
+    value, gate = _rows(depthwise(_video(active, x), weight, bias)).chunk(2, dim=1)
     return value, gate
 
 
 def _gradients_of_depthwise(
     grad: Tensor, active: Tensor, x: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor]:
-    dactive, dweight, _ = aten.convolution_backward(
-        _video(grad, x),
-        _video(active, x),
-        weight.to(grad.dtype),
-        None,
-        [1, 1, 1],
-        [1, 1, 1],
-        [1, 1, 1],
-        False,
-        [0, 0, 0],
-        weight.shape[0],
-        [True, True, False],
+    dactive, dweight = depthwise_gradients(
+        _video(grad, x), _video(active, x), weight.to(grad.dtype)
     )
     return _rows(dactive), dweight

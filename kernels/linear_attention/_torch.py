@@ -6,16 +6,14 @@ taken in fp32, from copies of q, k and v in fp32.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..common.torch_conv3d import depthwise, depthwise_gradients
 from ..contract import layout_of, wide
 from . import reference
 
 VERIFIED = "CPU: x86-64 AVX-512 and AMX, torch 2.13, 2026-11; never on a GPU"
-
-aten = torch.ops.aten
 
 
 def why_not(
@@ -36,7 +34,7 @@ def forward(
     """Return the heads of qkv, then those of its aggregation."""
     layout, dtype = layout_of(qkv), wide(qkv.dtype)
     qkv = qkv.contiguous(memory_format=layout)
-    aggregated = _mixed(_aggregated(qkv, depth_weight), point_weight)
+    aggregated = _mixed(depthwise(qkv, depth_weight), point_weight)
     y = qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3 * 2, *qkv.shape[2:]))
     y = y.contiguous(memory_format=layout)
     for part, scale in zip(y.chunk(2, dim=1), (qkv, aggregated), strict=True):
@@ -56,7 +54,7 @@ def backward(
     layout, dtype = layout_of(qkv), wide(qkv.dtype)
     base = qkv.to(dtype).contiguous(memory_format=layout)
     depth, point = depth_weight.to(dtype), point_weight.to(dtype)
-    middle = _aggregated(base, depth)
+    middle = depthwise(base, depth)
     dbase, daggregated = (
         reference.gradient_of_attend(dy, scale, head_dim, eps)
         for dy, scale in zip(
@@ -64,31 +62,10 @@ def backward(
         )
     )
     dmiddle, dpoint = reference.gradients_of_mix(daggregated, middle, point)
-    dx, ddepth, _ = aten.convolution_backward(
-        dmiddle.contiguous(memory_format=layout),
-        base,
-        depth,
-        None,
-        [1, 1, 1],
-        _reach(depth),
-        [1, 1, 1],
-        False,
-        [0, 0, 0],
-        depth.shape[0],
-        [True, True, False],
-    )
+    dx, ddepth = depthwise_gradients(dmiddle.contiguous(memory_format=layout), base, depth)
     dqkv = dbase.add_(dx).to(qkv.dtype).contiguous(memory_format=layout)
     return dqkv, ddepth.to(qkv.dtype).contiguous(), dpoint.to(qkv.dtype)
 
 
-def _aggregated(x: Tensor, depth_weight: Tensor) -> Tensor:
-    return F.conv3d(x, depth_weight, None, 1, _reach(depth_weight), 1, x.shape[1])
-
-
 def _mixed(x: Tensor, point_weight: Tensor) -> Tensor:
     return F.conv3d(x, point_weight, groups=x.shape[1] // point_weight.shape[1])
-
-
-def _reach(weight: Tensor) -> list[int]:
-    """Zeros on both sides of T, H and W."""
-    return [size // 2 for size in weight.shape[2:]]
