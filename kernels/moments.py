@@ -66,8 +66,10 @@ class MomentsOfParts:
         share = count / self._count
         (mean, variance), (other, spread) = self._merged.unbind(1), moments.unbind(1)
         apart = other - mean
-        variance = variance + share * (spread - variance) + (before * share / self._count) * (
-            apart.square()
+        variance = (
+            variance
+            + share * (spread - variance)
+            + (before * share / self._count) * (apart.square())
         )
         self._merged = torch.stack([mean + share * apart, variance], dim=1)
 

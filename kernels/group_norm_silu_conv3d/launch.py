@@ -29,9 +29,7 @@ def why_not(
     """Return why the forward kernels cannot serve a call, or None."""
     tensors = [t for t in (weight, bias, residual) if t is not None]
     reason = norm.why_not(x, norm_weight, norm_bias, num_groups, eps, True)
-    reason = reason or triton_why_not(*tensors) or conv.why_not_sizes(
-        x, weight, pad_mode(pad_rows)
-    )
+    reason = reason or triton_why_not(*tensors) or conv.why_not_sizes(x, weight, pad_mode(pad_rows))
     if reason is None and max(weight.shape[3:]) // 2 > norm.MAX_BORDER:
         kernel = list(weight.shape[2:])
         return f"a kernel of {kernel} needs a wider border than {norm.MAX_BORDER}"

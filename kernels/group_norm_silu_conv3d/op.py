@@ -171,7 +171,9 @@ def _fake(
     pad_rows: bool,
 ) -> tuple[Tensor, Tensor]:
     layout = contract.layout_of(x)
-    y = torch.empty(_shape(x, weight, pad_rows), dtype=x.dtype, device=x.device, memory_format=layout)
+    y = torch.empty(
+        _shape(x, weight, pad_rows), dtype=x.dtype, device=x.device, memory_format=layout
+    )
     return y, of_channels.fake_moments(x, y, gather)
 
 
@@ -220,7 +222,8 @@ def _backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ..
 BACKWARD = Op(
     name=_NAME + "_backward",
     schema="(Tensor grad, Tensor x, Tensor norm_weight, Tensor norm_bias, int num_groups,"
-    " float eps, Tensor weight, Tensor? moments, bool pad_rows, bool[3] needs) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    " float eps, Tensor weight, Tensor? moments, bool pad_rows, bool[3] needs)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     reference=reference.backward,
     fake=_fake_backward,
     backends=[
