@@ -207,7 +207,7 @@ class Window:
         """Take the next rows; return all that can be looked at, or None if they are too few."""
         held = self._outside(slab[:, :, :, :1]) if self._held is None else self._held
         parts = (held, slab, self._outside(slab[:, :, :, -1:])) if last else (held, slab)
-        rows = torch.cat(parts, dim=_ROWS).contiguous(memory_format=LAYOUT)
+        rows = _stacked(parts)
         if rows.shape[_ROWS] < 3:
             self._held = rows
             return None
@@ -218,6 +218,14 @@ class Window:
 
     def _outside(self, row: Tensor) -> Tensor:
         return row if self._repeats else torch.zeros_like(row)
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    """Rows one below the other, written once whatever their layout."""
+    batch, channels, frames, _, width = parts[0].shape
+    shape = (batch, channels, frames, sum(part.shape[_ROWS] for part in parts), width)
+    rows = torch.empty(shape, dtype=parts[0].dtype, device=parts[0].device, memory_format=LAYOUT)
+    return torch.cat(tuple(parts), dim=_ROWS, out=rows)
 
 
 def _alone(rows: Tensor) -> Tensor:

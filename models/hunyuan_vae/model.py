@@ -5,6 +5,7 @@ Tensors are `[B, C, T, H, W]`.
 
 from __future__ import annotations
 
+import functools
 from typing import ClassVar, Literal
 
 import torch
@@ -21,7 +22,7 @@ from ..tiling import TileSizes, tile_in_space, tile_in_time
 from .blocks import Decoder, Encoder, Gathered
 from .config import HunyuanVAEConfig
 from .links import Convolution, Enlargement, Link, Output, Residual, Whole
-from .within import Step, plan, run
+from .within import Search, Step, run
 
 # Of everything between the first and the last layer: the channels of a position side by side.
 LAYOUT = torch.channels_last_3d
@@ -209,8 +210,8 @@ class HunyuanVAE(CheckpointMixin[HunyuanVAEConfig], LatentSpaceMixin[HunyuanVAEC
     ) -> list[Step] | None:
         """Of every sample, for a result of a shape; None: the whole batch fits at once."""
         name = f"HunyuanVAE.{task}"
+        twin = _twin(self.config, x.dtype)
         with torch.device("meta"):
-            twin = HunyuanVAE(self.config).to(next(self.parameters()).dtype)
             given, result = torch.empty_like(x, device="meta"), torch.empty(shape, dtype=x.dtype)
         if task == "encode":
             needed = result.nbytes + peak_bytes(
@@ -220,8 +221,8 @@ class HunyuanVAE(CheckpointMixin[HunyuanVAEConfig], LatentSpaceMixin[HunyuanVAEC
                 raise too_small(name, budget, needed)
         if peak_bytes(lambda: twin._at_once(given, task)) <= budget:
             return None
-        links = twin._links(task)
-        return plan(links, (1, *x.shape[1:]), x.dtype, budget, result.nbytes, name)
+        search = _search(self.config, task, (1, *x.shape[1:]), x.dtype)
+        return search.within(budget, result.nbytes, name)
 
     def _at_once(self, x: Tensor, task: Task) -> Tensor:
         return self._encode_whole(x) if task == "encode" else self._decode_whole(self._unscaled(x))
@@ -275,6 +276,21 @@ class HunyuanVAE(CheckpointMixin[HunyuanVAEConfig], LatentSpaceMixin[HunyuanVAEC
     def _decoder_input(self, z: Tensor) -> Tensor:
         z = z.contiguous(memory_format=LAYOUT)
         return causal_conv3d(z, self.post_quant_conv.weight, self.post_quant_conv.bias)
+
+
+@functools.lru_cache(maxsize=4)
+def _twin(config: HunyuanVAEConfig, dtype: torch.dtype) -> HunyuanVAE:
+    """The model without values."""
+    with torch.device("meta"):
+        return HunyuanVAE(config).to(dtype)
+
+
+@functools.lru_cache(maxsize=16)
+def _search(
+    config: HunyuanVAEConfig, task: Task, shape: tuple[int, ...], dtype: torch.dtype
+) -> Search:
+    """Kept, because the videos of a session often have one size."""
+    return Search(_twin(config, dtype)._links(task), shape, dtype)
 
 
 def _check_video(x: Tensor, channels: int, name: str) -> None:

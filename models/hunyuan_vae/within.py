@@ -11,12 +11,11 @@ of links is cut into steps, and between two steps a video is held whole:
          before it, of whose result only the moments are kept, and at last a pass that writes the
          result, over x where it has its shape
 
-`plan` finds the steps that compute least among those that keep within the bound.
+`Search` finds the steps that compute least among those that keep within the bound.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -59,7 +58,7 @@ def run(links: Sequence[Link], steps: Sequence[Step], x: Tensor, into: Tensor) -
 
     Args:
         links: from first to last.
-        steps: of `plan` for the same links and sizes.
+        steps: of a `Search` for the same links and sizes.
         x: `[1, C, T, H, W]`, not written to.
         into: `[1, O, T', H', W']`, where the result goes.
     """
@@ -72,47 +71,60 @@ def run(links: Sequence[Link], steps: Sequence[Step], x: Tensor, into: Tensor) -
         del y
 
 
-def plan(
-    links: Sequence[Link], shape: Shape, dtype: torch.dtype, budget: int, beside: int, name: str
-) -> list[Step]:
-    """Find the steps that compute least within a bound on memory.
+class Search:
+    """Looks for the steps that compute least within a bound, and remembers what steps hold.
 
     Args:
-        links: on the meta device.
+        links: from first to last, on the meta device.
         shape: of a single video.
         dtype: of all videos.
-        budget: bytes that tensors may hold at one time.
-        beside: bytes of them that are held all the time: the result.
-        name: of the computation, for the message.
-
-    Returns:
-        Steps from the first link to the last.
-
-    Raises:
-        ValueError: no steps keep within the bound; names the least that some do.
     """
-    shapes = [shape]
-    for link in links:
-        shapes.append(link.shape(shapes[-1]))
 
-    @functools.cache
-    def estimate(step: Step) -> int:
-        return _peak(links, step, shapes, dtype, at_most=_ENOUGH_SLABS)
+    def __init__(self, links: Sequence[Link], shape: Shape, dtype: torch.dtype) -> None:
+        self._links, self._dtype = links, dtype
+        self._shapes = [shape]
+        for link in links:
+            self._shapes.append(link.shape(self._shapes[-1]))
+        self._steps = list(all_steps(links, self._shapes, dtype.itemsize))
+        self._estimated: dict[Step, int] = {}
+        self._measured: dict[Step, int] = {}
 
-    @functools.cache
-    def measure(step: Step) -> int:
-        return _peak(links, step, shapes, dtype)
+    def within(self, budget: int, beside: int, name: str) -> list[Step]:
+        """Find the steps that compute least.
 
-    steps = list(_steps(links, shapes, dtype.itemsize))
-    found = cheapest_path(steps, len(links), budget - beside, estimate, measure)
-    if found is None:
-        smallest = [step for step in steps if step.rows <= 1]
-        needed = least_bound(smallest, len(links), estimate, measure)
-        raise too_small(name, budget, beside + needed)
-    return found
+        Args:
+            budget: bytes that tensors may hold at one time.
+            beside: bytes of them that are held all the time: the result.
+            name: of the computation, for the message.
+
+        Returns:
+            Steps from the first link to the last.
+
+        Raises:
+            ValueError: no steps keep within the bound; names the least that some do.
+        """
+        end = len(self._links)
+        found = cheapest_path(self._steps, end, budget - beside, self._estimate, self._measure)
+        if found is None:
+            smallest = [step for step in self._steps if step.rows <= 1]
+            needed = least_bound(smallest, end, self._estimate, self._measure)
+            raise too_small(name, budget, beside + needed)
+        return found
+
+    def _estimate(self, step: Step) -> int:
+        if step not in self._estimated:
+            self._estimated[step] = _peak(
+                self._links, step, self._shapes, self._dtype, at_most=_ENOUGH_SLABS
+            )
+        return self._estimated[step]
+
+    def _measure(self, step: Step) -> int:
+        if step not in self._measured:
+            self._measured[step] = _peak(self._links, step, self._shapes, self._dtype)
+        return self._measured[step]
 
 
-def _steps(links: Sequence[Link], shapes: Sequence[Shape], itemsize: int) -> Iterator[Step]:
+def all_steps(links: Sequence[Link], shapes: Sequence[Shape], itemsize: int) -> Iterator[Step]:
     """All that are worth trying, with what they cost and what they hold at least."""
 
     def bytes_at(place: int) -> int:
@@ -135,7 +147,7 @@ def _steps(links: Sequence[Link], shapes: Sequence[Shape], itemsize: int) -> Ite
                     start=start,
                     end=start + 1,
                     cost=cost * overhead,
-                    least=max(held, after) + after,
+                    least=held + inside,
                     mode="over",
                     rows=rows,
                 )
@@ -167,16 +179,21 @@ def _work(links: Sequence[Link], shapes: Sequence[Shape], rows: int) -> float:
 
 
 def _elements(links: Sequence[Link], shapes: Sequence[Shape], rows: int) -> int:
-    """That slabs have at one time, at least: what a link looks at, what it makes, its result."""
-    most = 0
-    for i in range(len(links)):
-        at, of_row = _rows_at(rows, shapes, i), prod(shapes[i]) // shapes[i][3]
-        made, of_made = _rows_at(rows, shapes, i + 1), prod(shapes[i + 1]) // shapes[i + 1][3]
-        # A border and what lags behind it may be missing.
-        made = max(made - 2 * max(made // at, 1), 0)
-        videos = 2 if isinstance(links[i], Residual) else 1
-        most = max(most, max(at - 2, 0) * of_row + videos * made * of_made)
-    return most
+    """That slabs have at one time, nearly: all windows, and what the largest link has in hand."""
+    windows = in_hand = 0
+    for i, link in enumerate(links):
+        at, made = _rows_at(rows, shapes, i), _rows_at(rows, shapes, i + 1)
+        of_row, of_made = (prod(shape) // shape[3] for shape in shapes[i : i + 2])
+        if 4 * at > shapes[i][3]:
+            # Few slabs, of which none may be a whole one with its neighbours.
+            in_hand = max(in_hand, max(at - 2, 0) * of_row + max(made - 4, 0) * of_made)
+        elif isinstance(link, Residual):
+            windows += 2 * (of_row + of_made)
+            in_hand = max(in_hand, at * of_row + (2 * made + 2) * of_made)
+        else:
+            windows += 2 * of_row
+            in_hand = max(in_hand, at * of_row + made * of_made)
+    return windows + in_hand
 
 
 def _rows_at(rows: int, shapes: Sequence[Shape], place: int) -> int:

@@ -48,8 +48,8 @@ def test_moments_of_parts_keep_small_variances_beside_large_means() -> None:
     parts = MomentsOfParts()
     for part in x.split([1, 4, 1], dim=3):
         parts.add(channel_moments(part.float()), part)
-    torch.testing.assert_close(parts.merged(), channel_moments(x.float()), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(parts.merged().double(), channel_moments(x), rtol=1e-3, atol=1e-4)
+    # A difference of squares, of a million each, would be off by several hundredths.
+    torch.testing.assert_close(parts.merged().double(), channel_moments(x), rtol=1e-4, atol=1e-4)
 
 
 def test_a_slab_needs_the_rows_of_the_kernel_and_no_autocast() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from opensora_fast.kernels.footprint import peak_bytes
 from opensora_fast.models import HunyuanVAE, HunyuanVAEConfig
-from opensora_fast.models.hunyuan_vae.within import Step, _steps, plan, run
+from opensora_fast.models.hunyuan_vae.within import Search, Step, all_steps, run
 
 CONFIG = HunyuanVAEConfig(
     block_out_channels=(8, 8, 16, 16), layers_per_block=1, norm_num_groups=4, latent_channels=4
@@ -51,7 +51,7 @@ def in_steps(task: str, x: Tensor, steps: list[Step]) -> Tensor:
 def one_mode(task: str, x: Tensor, mode: str, rows: int, reach: int) -> list[Step]:
     """Steps of one mode, of so many links and rows where there are such."""
     links, shapes = model()._links(task), shapes_of(task, tuple(x.shape))
-    found = [step for step in _steps(links, shapes, 4) if step.mode in ("whole", mode)]
+    found = [step for step in all_steps(links, shapes, 4) if step.mode in ("whole", mode)]
     steps, at = [], 0
     while at < len(links):
         there = [step for step in found if step.start == at and step.end <= at + reach]
@@ -116,8 +116,9 @@ def test_less_memory_costs_more_work() -> None:
     with torch.device("meta"):
         links = HunyuanVAE(CONFIG)._links("decode")
     work, steps = [], []
-    for budget in (400_000, 200_000, 120_000):
-        steps.append(plan(links, (1, 4, 2, 16, 4), torch.float32, budget, 0, "a decode"))
+    search = Search(links, (1, 4, 2, 16, 4), torch.float32)
+    for budget in (2_000_000, 700_000, 350_000):
+        steps.append(search.within(budget, 0, "a decode"))
         assert steps[-1][-1].end == len(links)
         work.append(sum(step.cost for step in steps[-1]))
     assert work[0] < work[1] < work[2]
