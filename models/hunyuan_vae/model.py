@@ -213,16 +213,18 @@ class HunyuanVAE(CheckpointMixin[HunyuanVAEConfig], LatentSpaceMixin[HunyuanVAEC
         twin = _twin(self.config, x.dtype)
         with torch.device("meta"):
             given, result = torch.empty_like(x, device="meta"), torch.empty(shape, dtype=x.dtype)
+        drawing = 0
         if task == "encode":
-            needed = result.nbytes + peak_bytes(
-                lambda: twin._scale(DiagonalGaussian(result).sample())
-            )
-            if needed > budget:
-                raise too_small(name, budget, needed)
-        if peak_bytes(lambda: twin._at_once(given, task)) <= budget:
+            drawing = peak_bytes(lambda: twin._scale(DiagonalGaussian(result).sample()))
+        whole = peak_bytes(lambda: twin._at_once(given, task))
+        if max(whole, result.nbytes + drawing) <= budget:
             return None
         search = _search(self.config, task, (1, *x.shape[1:]), x.dtype)
-        return search.within(budget, result.nbytes, name)
+        steps = search.within(budget - result.nbytes) if result.nbytes + drawing <= budget else None
+        if steps is None:
+            least = min(whole, result.nbytes + search.least())
+            raise too_small(name, budget, max(least, result.nbytes + drawing))
+        return steps
 
     def _at_once(self, x: Tensor, task: Task) -> Tensor:
         return self._encode_whole(x) if task == "encode" else self._decode_whole(self._unscaled(x))

@@ -28,7 +28,7 @@ from opensora_fast.kernels.contract import wide
 from opensora_fast.kernels.footprint import peak_bytes
 from opensora_fast.kernels.moments import MomentsOfParts
 
-from ..memory import Edge, cheapest_path, least_bound, too_small
+from ..memory import Edge, cheapest_path, least_bound
 from ..slabs import LAYOUT, Slabs, write
 from .blocks import Gathered
 from .links import Link, Residual, Shape
@@ -89,27 +89,23 @@ class Search:
         self._estimated: dict[Step, int] = {}
         self._measured: dict[Step, int] = {}
 
-    def within(self, budget: int, beside: int, name: str) -> list[Step]:
+    def within(self, budget: int) -> list[Step] | None:
         """Find the steps that compute least.
 
         Args:
-            budget: bytes that tensors may hold at one time.
-            beside: bytes of them that are held all the time: the result.
-            name: of the computation, for the message.
+            budget: bytes that tensors may hold at one time, the first video and the result not
+                among them.
 
         Returns:
-            Steps from the first link to the last.
-
-        Raises:
-            ValueError: no steps keep within the bound; names the least that some do.
+            Steps from the first link to the last; None: none keep within the bound.
         """
         end = len(self._links)
-        found = cheapest_path(self._steps, end, budget - beside, self._estimate, self._measure)
-        if found is None:
-            smallest = [step for step in self._steps if step.rows <= 1]
-            needed = least_bound(smallest, end, self._estimate, self._measure)
-            raise too_small(name, budget, beside + needed)
-        return found
+        return cheapest_path(self._steps, end, budget, self._estimate, self._measure)
+
+    def least(self) -> int:
+        """The least budget that some steps keep within."""
+        smallest = [step for step in self._steps if step.rows <= 1]
+        return least_bound(smallest, len(self._links), self._estimate, self._measure)
 
     def _estimate(self, step: Step) -> int:
         if step not in self._estimated:
@@ -226,7 +222,8 @@ def _peak(
     result = shape
     for link in run:
         result = link.shape(result)
-    given = [_empty(shape, dtype)] if step.start == 0 else None
+    # The first one comes as users have it: with frames side by side.
+    given = [torch.empty(shape, dtype=dtype, device="meta")] if step.start == 0 else None
     into = _empty(result, dtype) if step.end == len(links) else None
 
     def compute() -> Gathered:

@@ -118,7 +118,7 @@ def test_less_memory_costs_more_work() -> None:
     work, steps = [], []
     search = Search(links, (1, 4, 2, 16, 4), torch.float32)
     for budget in (2_000_000, 700_000, 350_000):
-        steps.append(search.within(budget, 0, "a decode"))
+        steps.append(search.within(budget))
         assert steps[-1][-1].end == len(links)
         work.append(sum(step.cost for step in steps[-1]))
     assert work[0] < work[1] < work[2]
