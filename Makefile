@@ -12,7 +12,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --no-input -qq
 NATIVE := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f -not -path 'csrc/tests/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint format typecheck bench gpu train-tiny clean
+.PHONY: help build run test lint format typecheck bench gpu train-tiny train-tiny-hc clean
 
 help: ## say what each door does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ bench: $(VENV)/.bench ## measure against peers (ARGS="vae-hunyuan --json out.jso
 
 train-tiny: $(VENV)/.test ## train the tiny model again; a second call resumes
 	@$(PY) -m opensora_fast.train tiny $(ARGS)
+
+train-tiny-hc: $(VENV)/.test ## train the tiny model's high-compression twin; a second call resumes
+	@$(PY) -m opensora_fast.train tiny-hc $(ARGS)
 
 # With the machine's own Python, so that its CUDA build of torch serves. Nothing is installed.
 gpu: ## on a machine with a GPU: build, doctor, ceilings, conformance, benches (OUT=folder)

@@ -14,7 +14,17 @@ from rich.console import Console
 from opensora_fast.mistakes import INTERRUPTED, report
 
 from . import arguments as timing_arguments
-from . import ceilings, compile_table, conformance, gpu, quality, tiny_suite, tune, whole
+from . import (
+    ceilings,
+    compile_table,
+    conformance,
+    gpu,
+    high_compression,
+    quality,
+    tiny_suite,
+    tune,
+    whole,
+)
 from .compare import compare
 from .peers import PEERS, version_of, why_missing
 from .records import read
@@ -134,6 +144,9 @@ VERBS = {
     **{name: _timing(name) for name in TIMINGS},
     "tiny-quality": _judging(
         tiny_suite, "share of the shapes language's held-out sentences that a model's videos show"
+    ),
+    "high-compression": _judging(
+        high_compression, "the same video through the 4x8x8 and the 4x32x32 latent, side by side"
     ),
     "ceilings": _of(
         ceilings, "rates of matrix products, copies and caches: what percentages refer to"

@@ -183,7 +183,12 @@ def qk_norm_rope(
 
 
 def rms_norm3d(
-    x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, activation: str
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    eps: float,
+    activation: str,
+    residual: Tensor | None,
 ) -> Tensor:
     """The norm in fp32, then its affine part in the dtype of the video: every step a pass."""
     wide = x.float() if x.dtype != torch.float64 else x
@@ -192,9 +197,9 @@ def rms_norm3d(
     y = normed * weight.view(per_channel)
     if bias is not None:
         y = y + bias.view(per_channel)
-    if activation == "none":
-        return y
-    return F.silu(y) if activation == "silu" else F.relu(y)
+    if activation != "none":
+        y = F.silu(y) if activation == "silu" else F.relu(y)
+    return y if residual is None else residual + y
 
 
 EAGER: dict[str, Callable[..., Any]] = {

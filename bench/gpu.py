@@ -172,6 +172,7 @@ def steps(out: Path, capability: tuple[int, int]) -> list[Step]:
         ),
         _sanitizer("sanitizer", "memcheck", no_checkout),
         _bench("decode-768", "decode 129x768x768", out, 90, "whole", "decode-768"),
+        _bench("decode-dcae-768", "decode 128x768x768", out, 60, "whole", "decode-dcae-768"),
         _bench("step-256", "one step of the transformer, 256px", out, 60, "whole", "step-256"),
         _bench("step-768", "one step of the transformer, 768px", out, 90, "whole", "step-768"),
         _bench("t2v-256", "text to video, 256px", out, 150, "whole", "t2v-256"),

@@ -23,13 +23,21 @@ from torch import Tensor
 from opensora_fast.kernels.counting import count_flops
 from opensora_fast.kernels.registry import use_backend
 from opensora_fast.kernels.testing import full_precision
-from opensora_fast.models import HunyuanVAE, HunyuanVAEConfig, MMDiT, MMDiTConfig
+from opensora_fast.models import (
+    HunyuanVAE,
+    HunyuanVAEConfig,
+    MMDiT,
+    MMDiTConfig,
+    VideoDCAE,
+    VideoDCAEConfig,
+)
 
 from . import gate
 from .arguments import device_of, positive, results_path, seconds
 from .calibrate import calibrate, roofline
 from .case import DTYPES, OURS, as_tuple, widened
 from .circumstances import circumstances, state_of
+from .dc_ae import SMOKE as SMOKE_DEEP
 from .draw import drawn_weights, filled, shapes_of
 from .memory import Memory, measure_memory
 from .mmdit import SMOKE as SMOKE_MMDIT
@@ -47,6 +55,7 @@ SUCCESS, LOSS = 0, 1
 _SEED = 11
 _CALIBRATION_S = 0.2  # for each figure
 _SMALL_VIDEO, _SMALL_LATENT = (5, 64, 64), (3, 8, 12)
+_DEEP_BUDGET, _SMOKE_BUDGET = 60 << 30, 512 << 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,11 +76,28 @@ class Setting:
         return DTYPES[self.dtype]
 
 
-def measure_decode(name: str, size: tuple[int, int, int], setting: Setting) -> Row:
-    """Decode a video of `size` frames, rows and columns, untiled."""
-    config = SMOKE_VAE if setting.smoke else HunyuanVAEConfig()
+def measure_decode(
+    name: str,
+    build: Callable[[], HunyuanVAE | VideoDCAE],
+    size: tuple[int, int, int],
+    setting: Setting,
+    **keywords: Any,
+) -> Row:
+    """Decode a video of `size` frames, rows and columns, untiled.
+
+    Args:
+        name: of the row.
+        build: makes the autoencoder; called on the meta device.
+        size: frames, rows, columns.
+        setting: where and how long.
+        **keywords: of `decode` for the large video.
+
+    Returns:
+        What came out.
+    """
     with torch.device("meta"):
-        skeleton = HunyuanVAE(config)
+        skeleton = build()
+    config = skeleton.config
     make = functools.partial(
         drawn_weights, shapes_of(skeleton), device=setting.device, seed=_SEED,
         drawn_on=setting.device,
@@ -80,7 +106,7 @@ def measure_decode(name: str, size: tuple[int, int, int], setting: Setting) -> R
 
     def decoder(parameters: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
         with torch.device("meta"):
-            model = HunyuanVAE(config)
+            model = build()
         filled(model, parameters)
         return model.decode
 
@@ -99,12 +125,32 @@ def measure_decode(name: str, size: tuple[int, int, int], setting: Setting) -> R
             return ours(z)
 
     ours = decoder(weights)
-    small, large = latent(_SMALL_VIDEO), latent(size)
+    grid = skeleton.frame_grid
+    small, large = latent((grid.at_least(5), *_SMALL_VIDEO[1:])), latent(size)
     judged = _judge(setting.dtype, small, exact, plain, ours)
     flops = count_flops(lambda: skeleton.decode(torch.empty(large.shape, device="meta")))
     elements = sum(value.numel() for value in skeleton.decoder.parameters()) + large.numel()
-    elements += config.out_channels * size[0] * size[1] * size[2]
-    return _timed(name, judged, lambda: ours(large), setting, flops, elements)
+    elements += config.in_channels * size[0] * size[1] * size[2]
+    run = functools.partial(ours, large, **keywords)
+    return _timed(name, judged, run, setting, flops, elements)
+
+
+def _hunyuan_row(name: str, setting: Setting) -> Row:
+    def build() -> HunyuanVAE:
+        return HunyuanVAE(SMOKE_VAE if setting.smoke else HunyuanVAEConfig())
+
+    size = (5, 16, 16) if setting.smoke else (129, 768, 768)
+    return measure_decode(name, build, size, setting)
+
+
+def _deep_row(name: str, setting: Setting) -> Row:
+    def build() -> VideoDCAE:
+        return VideoDCAE(SMOKE_DEEP if setting.smoke else VideoDCAEConfig())
+
+    # Whole it would hold more than any one GPU has.
+    budget = _SMOKE_BUDGET if setting.smoke else _DEEP_BUDGET
+    size = (4, 32, 32) if setting.smoke else (128, 768, 768)
+    return measure_decode(name, build, size, setting, memory_budget=budget)
 
 
 def measure_step(name: str, size: tuple[int, int, int], setting: Setting) -> Row:
@@ -137,9 +183,11 @@ def measure_step(name: str, size: tuple[int, int, int], setting: Setting) -> Row
 MODELS: dict[str, tuple[str, Callable[[str, Setting], Row]]] = {
     "decode-768": (
         "HunyuanVAE decodes 129 frames of 768x768, untiled",
-        lambda name, setting: measure_decode(
-            name, (5, 16, 16) if setting.smoke else (129, 768, 768), setting
-        ),
+        _hunyuan_row,
+    ),
+    "decode-dcae-768": (
+        "Video DC-AE decodes 128 frames of 768x768, exactly, within 60 GiB",
+        _deep_row,
     ),
     "step-256": (
         "one forward of the transformer, 129 frames of 192x336",

@@ -41,7 +41,8 @@ def rows_within(run: Run, height: int, budget: int, name: str) -> int | None:
     halves = [height // 2**k for k in range(height.bit_length())]
     between = [3 * rows // 4 for rows in halves]
     needed = 0
-    for rows in (None, *sorted({*halves, *between} - {0}, reverse=True)):
+    tried: list[int | None] = [None, *sorted({*halves, *between} - {0}, reverse=True)]
+    for rows in tried:
         needed = peak_bytes(functools.partial(run, rows))
         if needed <= budget:
             return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -84,12 +85,28 @@ def tiny() -> SystemConfig:
     )
 
 
+def tiny_hc() -> SystemConfig:
+    """The high-compression twin of `tiny`: 128 x 128 pixels, 16 frames."""
+    widths, depths = (8, 16, 32, 64, 64, 64), (1, 1, 1, 1, 2, 2)
+    return SystemConfig(
+        vae=VideoDCAEConfig(
+            latent_channels=64,
+            encoder_widths=widths,
+            encoder_depths=depths,
+            decoder_widths=widths,
+            decoder_depths=depths,
+        ),
+        transformer=dataclasses.replace(tiny().transformer, patch_size=1),
+    )
+
+
 PRESETS: dict[str, Callable[[], SystemConfig]] = {
     "open-sora-v2": open_sora_v2,
     "open-sora-v2-t2v": open_sora_v2_t2v,
     "open-sora-v2-hc": open_sora_v2_hc,
     "flux-dev": flux_dev,
     "tiny": tiny,
+    "tiny-hc": tiny_hc,
 }
 
 

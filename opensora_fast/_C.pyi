@@ -117,11 +117,50 @@ def layer_norm_modulate_cpu(
     dtype: int,
     modulation_dtype: int,
 ) -> None: ...
+def pixel_shuffle_cpu(
+    spread: bool,
+    videos: tuple[int, int, int],
+    sizes: tuple[int, int, int, int, int, int],
+    scale: tuple[int, int, int],
+    factor: float,
+    channels_last: bool,
+    dtype: int,
+) -> None: ...
+def linear_attention_cpu(
+    qkv: int,
+    depth_weight: int,
+    point_weight: int,
+    y: int,
+    batch: int,
+    channels: int,
+    size: tuple[int, int, int],
+    head_dim: int,
+    kernel: tuple[int, int, int],
+    eps: float,
+    dtype: int,
+) -> None: ...
+def glu_mb_conv_cpu(
+    products: int,
+    ring: int,
+    gated: int,
+    taps: int,
+    inverted_bias: int,
+    depth_bias: int,
+    width: int,
+    channels: tuple[int, int],
+    num_frames: int,
+    ring_size: tuple[int, int, int],
+    new_frames: tuple[int, int],
+    out_frames: tuple[int, int],
+    out_rows: tuple[int, int],
+    dtype: int,
+) -> None: ...
 def rms_norm3d_cpu(
     x: int,
     y: int,
     weight: int,
     bias: int,
+    residual: int,
     batch: int,
     channels: int,
     positions: int,
@@ -287,6 +326,16 @@ def qk_norm_rope_cuda(
     table_per_sample: bool,
     dtype: int,
     scale_dtype: int,
+) -> None: ...
+def pixel_shuffle_cuda(
+    stream: int,
+    spread: bool,
+    videos: tuple[int, int, int],
+    sizes: tuple[int, int, int, int, int, int],
+    scale: tuple[int, int, int],
+    factor: float,
+    channels_last: bool,
+    dtype: int,
 ) -> None: ...
 def group_norm_silu_conv3d_cuda(
     stream: int,

@@ -36,7 +36,10 @@ _MODEL_CLASSES: dict[str, dict[str, Any]] = {
 }
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _DOWNLOADED = ("*.json", "*.safetensors", "*.model", "*.txt")
-TINY_FOLDER = Path(__file__).parent / "assets" / "tiny"
+ASSETS = Path(__file__).parent / "assets"
+# Models of this package, by name: 4x8x8 latents of 64 x 64 pixels, 4x32x32 ones of 128 x 128.
+SHIPPED = ("tiny", "tiny-hc")
+TINY_FOLDER = ASSETS / "tiny"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ def read_index(source: str | Path) -> PipelineIndex:
     """Find a pipeline folder and read its `model_index.json`.
 
     Args:
-        source: "tiny" (the shipped model), a folder, or the id "owner/name" of a repository on
+        source: one of `SHIPPED`, a folder, or the id "owner/name" of a repository on
             the Hugging Face hub, which is downloaded (or taken from its cache) by huggingface_hub.
 
     Returns:
@@ -155,12 +158,13 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 def _find_folder(source: str | Path) -> Path:
-    if source == "tiny":
-        if not (TINY_FOLDER / INDEX_NAME).is_file():
+    if source in SHIPPED:
+        shipped = ASSETS / source
+        if not (shipped / INDEX_NAME).is_file():
             raise FileNotFoundError(
-                f"there is no tiny model in {TINY_FOLDER}: `make train-tiny` makes it"
+                f"there is no {source} model in {shipped}: `make train-{source}` makes it"
             )
-        return TINY_FOLDER
+        return shipped
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder

@@ -20,8 +20,8 @@ from opensora_fast.models.sampling import MAX_BATCHED_TOKENS, forwards_needed
 from opensora_fast.sampling_config import SamplingConfig, with_size
 
 TASKS = ("t2v", "i2v_head", "i2v_tail", "i2v_loop", "v2v_head", "v2v_tail")
-PLANNED = ("open-sora-v2", "open-sora-v2-t2v", "open-sora-v2-hc", "tiny")
-_TEXT_TOKENS = {"tiny": 32}
+PLANNED = ("open-sora-v2", "open-sora-v2-t2v", "open-sora-v2-hc", "tiny", "tiny-hc")
+_TEXT_TOKENS = {"tiny": 32, "tiny-hc": 32}
 _RELEASED_TEXT_TOKENS = 512
 _GIB = 2**30
 

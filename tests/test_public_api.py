@@ -45,6 +45,8 @@ PUBLIC = {
         "HunyuanVAEConfig",
         "MMDiT",
         "MMDiTConfig",
+        "VideoDCAE",
+        "VideoDCAEConfig",
     ],
 }
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from opensora_fast.models import HunyuanVAEConfig, MMDiTConfig
+from opensora_fast.models import HunyuanVAEConfig, MMDiTConfig, VideoDCAEConfig
 from opensora_fast.models.configuration import require_positive
+from opensora_fast.models.frame_grid import FrameGrid
 
 TEXT_WIDTH = 96
 
@@ -41,24 +42,55 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AutoencoderConfig:
-    """Training of the video autoencoder: L1, L1 of 8x8 means (colour level), a light KL term."""
+    """Training of the video autoencoder: L1, L1 of 8x8 means (colour level), a penalty on latents.
 
-    model: HunyuanVAEConfig
+    Args:
+        model: sizes of the network; its class decides how it is trained.
+        phases: in order.
+        image_batch_size: images in a step.
+        crop_size: edge of the clips in pixels.
+        clips_per_scene: clips rendered of every sentence.
+        real_share: share of real video in a batch.
+        large_share: share of steps with real crops of twice the edge.
+        muon_lr, adamw_lr: learning rates that the phases scale.
+        warmup_steps: at the beginning of every phase.
+        pooled_weight: of the L1 of 8x8 means.
+        latent_weight: of the mean KL divergence from the standard normal (`HunyuanVAE`), or of the
+            latents' mean square (`VideoDCAE`).
+        latent_noise: standard deviation of the noise on latents, for a deterministic network.
+        teacher: pipeline folder of a 4x8x8 model, or the name of a shipped one.
+        distill_weight: of the mean square difference between the latents and the teacher's tokens
+            at the same place; where the two have unlike numbers of channels, a linear map that is
+            thrown away later stands between them. 0 is off.
+        ema_decay: of the averages.
+    """
+
+    model: HunyuanVAEConfig | VideoDCAEConfig
     phases: tuple[Phase, ...]
     image_batch_size: int = 8
     crop_size: int = 64
+    clips_per_scene: int = 2
     real_share: float = 0.5
     large_share: float = 0.2
     muon_lr: float = 0.02
     adamw_lr: float = 1.2e-3
     warmup_steps: int = 60
     pooled_weight: float = 0.5
-    kl_weight: float = 5e-4
+    latent_weight: float = 5e-4
+    latent_noise: float = 0.0
+    teacher: str = ""
+    distill_weight: float = 0.0
     ema_decay: float = 0.998
 
     def __post_init__(self) -> None:
         """Check what the stage relies on."""
-        require_positive(self, "image_batch_size", "crop_size", "warmup_steps")
+        require_positive(self, "image_batch_size", "crop_size", "clips_per_scene", "warmup_steps")
+        if self.latent_noise and isinstance(self.model, HunyuanVAEConfig):
+            raise ValueError(
+                "autoencoder: a HunyuanVAE learns its own noise: leave latent_noise at 0"
+            )
+        if self.distill_weight and not self.teacher:
+            raise ValueError("autoencoder: distill_weight needs a teacher")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +98,17 @@ class TextConfig:
     """Warm-up of the two text encoders.
 
     Linear heads, thrown away later, read the attributes off them.
+
+    Args:
+        init_from: pipeline folder, or name of a shipped model, whose encoders are taken as they
+            are instead; empty: train them.
+        max_length: tokens of a sentence.
+        width: of both encoders.
+        num_layers, num_heads: of both encoders.
+        num_steps, batch_size, lr, warmup_steps: of the warm-up.
     """
+
+    init_from: str = ""
 
     max_length: int = 72
     width: int = TEXT_WIDTH
@@ -91,10 +133,31 @@ class TextConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiffusionConfig:
-    """Training of the transformer: rectified flow on cached latents and cached text."""
+    """Training of the transformer: rectified flow on cached latents and cached text.
+
+    Args:
+        model: sizes of the network.
+        num_steps, batch_size: of the training.
+        init_from: pipeline folder, or name of a shipped model, whose transformer's weights are the
+            first ones wherever name and shape agree; empty: start from nothing.
+        init_outer: take over the layers next to the latents, too. Other latents need new ones;
+            those that were distilled from the model's own do not.
+        clips_per_scene: clips whose latents are cached of every sentence.
+        muon_lr, adamw_lr: learning rates.
+        warmup_steps: of both.
+        decay_from, final_lr: where the linear decay begins, as a share of the steps, and ends, as a
+            factor.
+        text_dropout: share of clips whose sentence is left out.
+        image_share: share of clips whose first frame is given.
+        shift_alpha: how far times lie towards noise.
+        sigma_min: noise left at time zero.
+        ema_decay: of the averages.
+    """
 
     model: MMDiTConfig
     num_steps: int
+    init_from: str = ""
+    init_outer: bool = False
     batch_size: int = 32
     clips_per_scene: int = 12
     muon_lr: float = 0.02
@@ -150,10 +213,15 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Check what the stages rely on, and that they fit each other."""
         require_positive(self, "num_frames", "size", "fps")
-        if self.num_frames % 4 != 1:
-            raise ValueError(f"num_frames must be 4k + 1, got {self.num_frames}")
-        if self.size % 16:
-            raise ValueError(f"size must be a multiple of 16, got {self.size}")
+        space = self.autoencoder.model
+        grid = FrameGrid(space.time_compression_ratio, causal=isinstance(space, HunyuanVAEConfig))
+        for frames in (self.num_frames, *(phase.num_frames for phase in self.autoencoder.phases)):
+            if frames not in grid:
+                raise ValueError(f"num_frames must be {grid}, got {frames}")
+        multiple = space.spatial_compression_ratio * self.diffusion.model.patch_size
+        for name, edge in (("size", self.size), ("crop_size", self.autoencoder.crop_size)):
+            if edge % multiple:
+                raise ValueError(f"{name} must be a multiple of {multiple}, got {edge}")
         for name in ("autoencoder_precision", "transformer_precision"):
             if getattr(self, name) not in ("bf16", "fp32"):
                 raise ValueError(f"{name} must be bf16 or fp32, got {getattr(self, name)!r}")

@@ -18,6 +18,7 @@ from opensora_fast.models.mmdit.patchify import latent_position_ids, pack, text_
 
 from .config import DiffusionConfig
 from .optim import Ema, muon_and_adamw, scale_learning_rates
+from .parent import Parent, adopt
 
 ADAMW_PREFIXES = ("img_in", "cond_in", "final_layer.linear")
 
@@ -71,6 +72,10 @@ class DiffusionStage:
         initialize(self.model)
         self.num_steps = config.num_steps
         self.parameters: dict[str, Tensor] = dict(self.model.named_parameters())
+        if config.init_from:
+            weights = Parent(config.init_from).transformer().state_dict()
+            if not adopt(self.parameters, weights, () if config.init_outer else ADAMW_PREFIXES):
+                raise ValueError(f"diffusion: no weight of {config.init_from!r} fits")
         self.optimizers: list[torch.optim.Optimizer] = [
             *muon_and_adamw(
                 self.parameters, ADAMW_PREFIXES, muon_lr=config.muon_lr, adamw_lr=config.adamw_lr

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, PreTrainedModel, T5EncoderModel
 
 from opensora_fast.kernels.atomic import replacing
-from opensora_fast.models import HunyuanVAE, MMDiT
+from opensora_fast.models import HunyuanVAE, MMDiT, VideoDCAE
 from opensora_fast.models.checkpoint import save_tensors
 from opensora_fast.models.text.bytes_tokenizer import build_byte_tokenizer
 
@@ -27,7 +27,7 @@ def export_pipeline(
     folder: Path,
     config: RunConfig,
     *,
-    vae: HunyuanVAE,
+    vae: HunyuanVAE | VideoDCAE,
     transformer: MMDiT,
     t5: T5EncoderModel,
     clip: CLIPTextModel,
@@ -52,12 +52,12 @@ def export_pipeline(
         temporary.write_text(index, encoding="utf-8")
 
 
-def _index(config: RunConfig, vae: HunyuanVAE, transformer: MMDiT) -> dict[str, object]:
+def _index(config: RunConfig, vae: HunyuanVAE | VideoDCAE, transformer: MMDiT) -> dict[str, object]:
     length = config.text.max_length
     return {
         "format": 1,
         "vae": {
-            "class": "HunyuanVAE",
+            "class": type(vae).__name__,
             "config": dataclasses.asdict(vae.config),
             "file": "vae.safetensors",
         },

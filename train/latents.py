@@ -6,50 +6,37 @@ Standard: zero mean and unit variance in every channel.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from rich.progress import track
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from opensora_fast.models import HunyuanVAE
+from opensora_fast.models import HunyuanVAE, VideoDCAE
 from opensora_fast.models.checkpoint import save_tensors
 
+from .autoencoder import family_of
 from .shapes import Scene, render, to_pixels
 
-BATCH = 4
+VideoAutoencoder: TypeAlias = HunyuanVAE | VideoDCAE
 NUM_CLIPS_FOR_STATISTICS = 200
 
 
-@torch.no_grad()
-def normalize_latents(model: HunyuanVAE, clips: Tensor) -> None:
-    """Fold each latent channel's mean and deviation into the 1x1x1 convolutions beside it; exact.
+def normalize_latents(model: VideoAutoencoder, clips: Tensor) -> None:
+    """Change an autoencoder inside so that its latents on clips are standard, in place.
 
     Args:
-        model: with ``scale_factor`` 1 and ``shift_factor`` 0; changed in place.
+        model: trained, without a scale of its own.
         clips: ``[N, 3, T, H, W]``, what the statistics are taken over.
     """
-    means = torch.cat([model.encode(part, sample_posterior=False) for part in clips.split(BATCH)])
-    mean, std = means.mean(dim=(0, 2, 3, 4)), means.std(dim=(0, 2, 3, 4))
-    channels = len(mean)
-    weight, bias = _weight_and_bias(model.quant_conv)
-    weight[:channels] /= std.view(-1, 1, 1, 1, 1)
-    bias[:channels] = (bias[:channels] - mean) / std
-    bias[channels:] -= 2.0 * std.log()
-    weight, bias = _weight_and_bias(model.post_quant_conv)
-    bias += weight[:, :, 0, 0, 0] @ mean
-    weight *= std.view(1, -1, 1, 1, 1)
-
-
-def _weight_and_bias(conv: nn.Conv3d) -> tuple[Tensor, Tensor]:
-    assert conv.bias is not None, "the convolutions next to the latent have biases"
-    return conv.weight, conv.bias
+    family_of(model.config).normalize(model, clips)
 
 
 @torch.no_grad()
 def cache_latents(
-    model: HunyuanVAE,
+    model: VideoAutoencoder,
     scenes: list[Scene],
     path: Path,
     *,

@@ -100,6 +100,9 @@ def muon_and_adamw(
 ) -> tuple[Muon, torch.optim.AdamW]:
     """Share parameters out: to Muon what has two axes or more, to AdamW the rest.
 
+    The kernels of depthwise convolutions are AdamW's, too: their rows share no input, so there is
+    no matrix to make orthogonal.
+
     Args:
         parameters: name to parameter.
         adamw_prefixes: beginnings of the names whose parameters are AdamW's whatever their axes:
@@ -113,7 +116,8 @@ def muon_and_adamw(
     inner: list[Tensor] = []
     outer: list[Tensor] = []
     for name, p in parameters.items():
-        (inner if p.dim() >= 2 and not name.startswith(adamw_prefixes) else outer).append(p)
+        is_matrix = p.dim() >= 2 and p.shape[1] > 1
+        (inner if is_matrix and not name.startswith(adamw_prefixes) else outer).append(p)
     adamw = torch.optim.AdamW(outer, lr=adamw_lr, betas=(0.9, 0.99), weight_decay=0.0)
     return Muon(inner, lr=muon_lr), adamw
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from opensora_fast.models import HunyuanVAEConfig, MMDiTConfig
+from opensora_fast.models import HunyuanVAEConfig, MMDiTConfig, VideoDCAEConfig
 
 from .config import TEXT_WIDTH, AutoencoderConfig, DiffusionConfig, Phase, RunConfig, TextConfig
 
@@ -46,4 +46,49 @@ def tiny() -> RunConfig:
     )  # fmt: skip
 
 
-PRESETS: dict[str, Callable[[], RunConfig]] = {"tiny": tiny}
+def tiny_hc() -> RunConfig:
+    """The high-compression twin: 128x128, 16 frames, 4x32x32 latents like the tiny model's tokens.
+
+    The three deepest stages are equally wide, because only then the shortcuts of an image and of a
+    clip pair the same channels, and the image phase trains what the clip phases continue.
+    """
+    widths, depths = (8, 16, 32, 64, 64, 64), (1, 1, 1, 1, 2, 2)
+    return RunConfig(
+        text=TextConfig(init_from="tiny"),
+        autoencoder=AutoencoderConfig(
+            model=VideoDCAEConfig(
+                latent_channels=64, encoder_widths=widths, encoder_depths=depths,
+                decoder_widths=widths, decoder_depths=depths,
+                use_spatial_tiling=True, use_temporal_tiling=True,
+            ),
+            phases=(
+                Phase(num_frames=1, batch_size=8, num_steps=2500, first_lr=1.0, last_lr=0.3),
+                Phase(
+                    num_frames=8, batch_size=2, num_steps=500, first_lr=0.4, last_lr=0.3,
+                    image_share=0.2,
+                ),
+                Phase(
+                    num_frames=16, batch_size=2, num_steps=700, first_lr=0.4, last_lr=0.0,
+                    image_share=0.2,
+                ),
+            ),
+            crop_size=128, clips_per_scene=1, real_share=0.1, large_share=0.0,
+            latent_weight=1e-4, latent_noise=0.1, teacher="tiny", distill_weight=0.1,
+        ),
+        diffusion=DiffusionConfig(
+            model=MMDiTConfig(
+                in_channels=64, vec_in_dim=TEXT_WIDTH, context_in_dim=TEXT_WIDTH, hidden_size=192,
+                num_heads=3, depth=2, depth_single_blocks=4, axes_dim=(16, 24, 24), patch_size=1,
+            ),
+            num_steps=2000,
+            init_from="tiny",
+            init_outer=True,
+            clips_per_scene=4,
+        ),
+        out="runs/tiny-hc",
+        num_frames=16,
+        size=128,
+    )  # fmt: skip
+
+
+PRESETS: dict[str, Callable[[], RunConfig]] = {"tiny": tiny, "tiny-hc": tiny_hc}

@@ -22,6 +22,7 @@ from opensora_fast.models.text.bytes_tokenizer import (
 
 from .config import TextConfig
 from .optim import Ema, scale_learning_rates
+from .parent import Parent
 from .shapes import COLORS, GROUNDS, MOTIONS, SHAPES, SIZES, Scene, test_scenes, training_scenes
 
 VOCABULARY = FIRST_BYTE_ID + 256
@@ -141,6 +142,19 @@ class TextStage:
         self.optimizers[0].step()
         self.optimizers[0].zero_grad()
         return {"loss": loss.item()}
+
+    def adopt(self, parent: Parent) -> None:
+        """Take the encoders of another model as they are.
+
+        Raises:
+            ValueError: they have other sizes.
+        """
+        for own, other in zip((self.t5, self.clip), parent.text_encoders(), strict=True):
+            weights = other.state_dict()
+            mine = own.state_dict()
+            if {n: p.shape for n, p in weights.items()} != {n: p.shape for n, p in mine.items()}:
+                raise ValueError(f"text: the encoders of {parent.folder} have other sizes")
+            own.load_state_dict(weights)
 
     def _logits(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         t5, clip = self.encode(ids)

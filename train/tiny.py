@@ -16,16 +16,22 @@ import numpy as np
 import torch
 
 from opensora_fast.kernels.atomic import replacing
-from opensora_fast.models import HunyuanVAE
 
 from .autoencoder import AutoencoderStage
 from .clips import ClipSource, real_clip_paths, scene_clips
 from .config import RunConfig
 from .diffusion import DiffusionData, DiffusionStage
+from .distillation import Teacher
 from .export import export_pipeline
-from .latents import NUM_CLIPS_FOR_STATISTICS, cache_latents, normalize_latents
+from .latents import (
+    NUM_CLIPS_FOR_STATISTICS,
+    VideoAutoencoder,
+    cache_latents,
+    normalize_latents,
+)
 from .loop import Stage, restore_stage, run_stage
 from .optim import Ema
+from .parent import Parent
 from .shapes import to_pixels, training_scenes
 from .text_encoders import TextStage, tokenize
 
@@ -88,24 +94,38 @@ class _Parts:
     def text(self) -> TextStage:
         """The text encoders."""
         stage = TextStage(self.config.text, self.config.seed)
-        self._advance(stage)
+        if self.config.text.init_from:
+            stage.adopt(Parent(self.config.text.init_from))
+        else:
+            self._advance(stage)
         return stage
 
     @cached_property
-    def autoencoder(self) -> HunyuanVAE:
+    def autoencoder(self) -> VideoAutoencoder:
         """The autoencoder, whose latents have any mean and variance."""
-        config, run = self.config, "autoencoder" in self.stages
-        real = [read_frames(path) for path in real_clip_paths(config.real_clips)] if run else []
+        config, run = self.config.autoencoder, "autoencoder" in self.stages
+        paths = real_clip_paths(self.config.real_clips) if run and config.real_share else []
         source = ClipSource(
-            config.num_frames, config.autoencoder.crop_size, real, config.seed, 2 if run else 0
+            self.config.num_frames,
+            config.crop_size,
+            [read_frames(path) for path in paths],
+            self.config.seed,
+            config.clips_per_scene if run else 0,
         )
-        precision = PRECISIONS[config.autoencoder_precision]
-        stage = AutoencoderStage(config.autoencoder, source, config.seed, precision)
+        teacher = None
+        if config.distill_weight:
+            parent = Parent(config.teacher)
+            patch_size = parent.transformer().config.patch_size
+            ratio = config.model.spatial_compression_ratio
+            teacher = Teacher(parent.autoencoder(), patch_size, ratio)
+        precision = PRECISIONS[self.config.autoencoder_precision]
+        stage = AutoencoderStage(config, source, self.config.seed, precision, teacher)
         self._advance(stage)
-        return stage.model
+        model: VideoAutoencoder = stage.model
+        return model
 
     @cached_property
-    def standard_autoencoder(self) -> HunyuanVAE:
+    def standard_autoencoder(self) -> VideoAutoencoder:
         """The same network, changed so that its latents are standard."""
         normalize_latents(self.autoencoder, _statistics_clips(self.config))
         return self.autoencoder

@@ -8,40 +8,45 @@ inline constexpr std::int64_t W = V::kWidth;
 // 64 sums side by side: short enough for float, and independent, which hides the adder's latency.
 inline constexpr std::int64_t kLanes = 64 / W;
 
-// Sum of term(x - shift) over n values. The lanes past the end see x = shift, whose term is 0.
-template <class T, class Term>
-inline double sum_of(const T* x, std::int64_t n, float shift, const Term& term) {
+struct Sums {
+  double value, square;
+};
+
+// Sums of x - shift over n values and, where asked for, of its square. The lanes past the end see x
+// = shift, which adds nothing.
+template <bool kSquares, class T>
+inline Sums sums_of(const T* x, std::int64_t n, float shift) {
   const V origin = V::set1(shift);
-  V sums[kLanes];
-  for (V& lane : sums) lane = V::set1(0.0f);
+  V values[kLanes], squares[kLanes];
+  for (std::int64_t k = 0; k < kLanes; ++k) values[k] = squares[k] = V::set1(0.0f);
+  const auto add = [&](std::int64_t k, V apart) {
+    values[k] = values[k] + apart;
+    if constexpr (kSquares) squares[k] = fma(apart, apart, squares[k]);
+  };
   std::int64_t i = 0;
   for (; i + kLanes * W <= n; i += kLanes * W) {
-    for (std::int64_t k = 0; k < kLanes; ++k) {
-      sums[k] = term(V::load(x + i + k * W) - origin, sums[k]);
+    for (std::int64_t k = 0; k < kLanes; ++k) add(k, V::load(x + i + k * W) - origin);
+  }
+  for (std::int64_t k = 0; i + W <= n; i += W, ++k) add(k, V::load(x + i) - origin);
+  if (i < n) add(kLanes - 1, V::load_n(x + i, n - i, shift) - origin);
+  for (std::int64_t half = kLanes / 2; half > 0; half /= 2) {
+    for (std::int64_t k = 0; k < half; ++k) {
+      values[k] = values[k] + values[k + half];
+      if constexpr (kSquares) squares[k] = squares[k] + squares[k + half];
     }
   }
-  for (std::int64_t k = 0; i + W <= n; i += W, ++k) {
-    sums[k] = term(V::load(x + i) - origin, sums[k]);
-  }
-  if (i < n) sums[kLanes - 1] = term(V::load_n(x + i, n - i, shift) - origin, sums[kLanes - 1]);
-  for (std::int64_t half = kLanes / 2; half > 0; half /= 2) {
-    for (std::int64_t k = 0; k < half; ++k) sums[k] = sums[k] + sums[k + half];
-  }
-  return sum(sums[0]);
+  return {sum(values[0]), kSquares ? sum(squares[0]) : 0.0};
 }
 
 template <class T>
 void normalise_token(const T* x, T* y, std::int64_t n, double eps, const float* gain,
                      const float* shift) {
-  const auto add = [](V d, V total) { return total + d; };
-  const auto add_square = [](V d, V total) { return fma(d, d, total); };
   const double count = static_cast<double>(n);
   // The mean in two steps: what the first loses to rounding, the second finds.
-  const double rough = sum_of(x, n, 0.0f, add) / count;
-  const float origin = static_cast<float>(rough);
-  const double apart = sum_of(x, n, origin, add) / count;
-  const double square = sum_of(x, n, origin, add_square) / count;
-  const double inverse = 1.0 / std::sqrt(square - apart * apart + eps);
+  const float origin = static_cast<float>(sums_of<false>(x, n, 0.0f).value / count);
+  const Sums sums = sums_of<true>(x, n, origin);
+  const double apart = sums.value / count;
+  const double inverse = 1.0 / std::sqrt(sums.square / count - apart * apart + eps);
 
   // (x - origin) * inverse + offset
   const V center = V::set1(origin), rstd = V::set1(static_cast<float>(inverse));

@@ -6,6 +6,7 @@
 
 namespace osf::rms_norm3d::OSF_ISA {
 
+using osf::OSF_ISA::for_vectors;
 using V = osf::OSF_ISA::V;
 inline constexpr std::int64_t W = V::kWidth;
 // 64 sums side by side: short enough for float, and independent, which hides the adder's latency.
@@ -29,21 +30,6 @@ inline V through(V dy, V z) {
   }
   if constexpr (kActivation == Activation::kRelu) return if_positive(z, dy);
   return dy;
-}
-
-// Calls body(i, load, store) for the vectors of [0, n): load(p) and store(v, p) take p[i], ... and
-// leave alone what lies past n.
-template <class Body>
-inline void for_vectors(std::int64_t n, const Body& body) {
-  std::int64_t i = 0;
-  for (; i + W <= n; i += W) {
-    body(i, [i](const auto* p) { return V::load(p + i); }, [i](V v, auto* p) { v.store(p + i); });
-  }
-  if (const std::int64_t rest = n - i; rest > 0) {
-    body(
-        i, [i, rest](const auto* p) { return V::load_n(p + i, rest, 0.0f); },
-        [i, rest](V v, auto* p) { v.store_n(p + i, rest); });
-  }
 }
 
 inline double total(V (&sums)[kLanes]) {
@@ -93,29 +79,36 @@ inline void inverse_of_run(const T* x, std::int64_t n, const RmsNorm3dParams& p,
   }
 }
 
+// Positions whose channels lie next to each other, from `first` on.
 template <class T, Activation kActivation>
-void normalise_rows(const T* x, T* y, std::int64_t n, const RmsNorm3dParams& p,
+void normalise_rows(std::int64_t first, std::int64_t n, const RmsNorm3dParams& p,
                     const Affine& affine) {
-  for (std::int64_t row = 0; row < n; ++row, x += p.channels, y += p.channels) {
+  for (std::int64_t row = 0; row < n; ++row, first += p.channels) {
+    const T* const x = static_cast<const T*>(p.x) + first;
     const V inverse = V::set1(inverse_of_row(x, p));
     for_vectors(p.channels, [&](std::int64_t, const auto& load, const auto& store) {
       const V z = fma(load(x) * inverse, load(affine.weight.data()), load(affine.bias.data()));
-      store(activated<kActivation>(z), y);
+      V y = activated<kActivation>(z);
+      if (p.residual != nullptr) y = y + load(static_cast<const T*>(p.residual) + first);
+      store(y, static_cast<T*>(p.y) + first);
     });
   }
 }
 
+// The same for n positions next to each other, whose channels lie p.positions apart.
 template <class T, Activation kActivation>
-void normalise_run(const T* x, T* y, std::int64_t n, const RmsNorm3dParams& p,
+void normalise_run(std::int64_t first, std::int64_t n, const RmsNorm3dParams& p,
                    const Affine& affine) {
   float inverse[kLongestRun];
-  inverse_of_run(x, n, p, inverse);
-  for (std::int64_t c = 0; c < p.channels; ++c, x += p.positions, y += p.positions) {
+  inverse_of_run(static_cast<const T*>(p.x) + first, n, p, inverse);
+  for (std::int64_t c = 0; c < p.channels; ++c, first += p.positions) {
     const V weight = V::set1(affine.weight[static_cast<std::size_t>(c)]);
     const V bias = V::set1(affine.bias[static_cast<std::size_t>(c)]);
     for_vectors(n, [&](std::int64_t, const auto& load, const auto& store) {
-      const V z = fma(load(x) * load(inverse), weight, bias);
-      store(activated<kActivation>(z), y);
+      const V z = fma(load(static_cast<const T*>(p.x) + first) * load(inverse), weight, bias);
+      V y = activated<kActivation>(z);
+      if (p.residual != nullptr) y = y + load(static_cast<const T*>(p.residual) + first);
+      store(y, static_cast<T*>(p.y) + first);
     });
   }
 }
@@ -207,10 +200,8 @@ void run_typed(const RmsNorm3dParams& p) {
     const std::int64_t first = i % chunks.count * chunks.length;
     const std::int64_t n = std::min(chunks.length, p.positions - first);
     const std::int64_t at = i / chunks.count * p.channels * p.positions + first * step;
-    const T* const x = static_cast<const T*>(p.x) + at;
-    T* const y = static_cast<T*>(p.y) + at;
-    p.channels_last ? normalise_rows<T, kActivation>(x, y, n, p, affine)
-                    : normalise_run<T, kActivation>(x, y, n, p, affine);
+    p.channels_last ? normalise_rows<T, kActivation>(at, n, p, affine)
+                    : normalise_run<T, kActivation>(at, n, p, affine);
   });
 }
 

@@ -18,15 +18,19 @@
 #include "cpu/frame_causal_attention/frame_causal_attention.h"
 #include "cpu/gate_residual.h"
 #include "cpu/gelu.h"
+#include "cpu/glu_mb_conv.h"
 #include "cpu/group_norm_silu.h"
 #include "cpu/group_norm_silu_backward.h"
 #include "cpu/layer_norm_modulate.h"
+#include "cpu/linear_attention.h"
+#include "cpu/pixel_shuffle.h"
 #include "cpu/qk_norm_rope.h"
 #include "cpu/rms_norm3d.h"
 #ifdef OSF_HAS_CUDA
 #include "cuda/common/error.h"
 #include "cuda/group_norm_silu.h"
 #include "cuda/group_norm_silu_conv3d.h"
+#include "cuda/pixel_shuffle.h"
 #include "cuda/qk_norm_rope.h"
 #endif
 
@@ -135,15 +139,17 @@ void layer_norm_modulate_cpu(std::uintptr_t x, std::uintptr_t y, std::uintptr_t 
 }
 
 osf::RmsNorm3dParams rms_norm3d_params(std::uintptr_t x, std::uintptr_t y, std::uintptr_t weight,
-                                       std::uintptr_t bias, std::int64_t batch,
-                                       std::int64_t channels, std::int64_t positions, double eps,
-                                       std::int32_t activation, bool channels_last,
-                                       std::int32_t dtype, std::int32_t affine_dtype) {
+                                       std::uintptr_t bias, std::uintptr_t residual,
+                                       std::int64_t batch, std::int64_t channels,
+                                       std::int64_t positions, double eps, std::int32_t activation,
+                                       bool channels_last, std::int32_t dtype,
+                                       std::int32_t affine_dtype) {
   osf::RmsNorm3dParams params{};
   params.x = pointer<const void>(x);
   params.y = pointer<void>(y);
   params.weight = pointer<const void>(weight);
   params.bias = pointer<const void>(bias);
+  params.residual = pointer<const void>(residual);
   params.batch = batch;
   params.channels = channels;
   params.positions = positions;
@@ -156,11 +162,11 @@ osf::RmsNorm3dParams rms_norm3d_params(std::uintptr_t x, std::uintptr_t y, std::
 }
 
 void rms_norm3d_cpu(std::uintptr_t x, std::uintptr_t y, std::uintptr_t weight, std::uintptr_t bias,
-                    std::int64_t batch, std::int64_t channels, std::int64_t positions, double eps,
-                    std::int32_t activation, bool channels_last, std::int32_t dtype,
-                    std::int32_t affine_dtype) {
+                    std::uintptr_t residual, std::int64_t batch, std::int64_t channels,
+                    std::int64_t positions, double eps, std::int32_t activation, bool channels_last,
+                    std::int32_t dtype, std::int32_t affine_dtype) {
   const osf::RmsNorm3dParams params =
-      rms_norm3d_params(x, y, weight, bias, batch, channels, positions, eps, activation,
+      rms_norm3d_params(x, y, weight, bias, residual, batch, channels, positions, eps, activation,
                         channels_last, dtype, affine_dtype);
   const py::gil_scoped_release release;
   osf::rms_norm3d_cpu(params);
@@ -172,7 +178,7 @@ void rms_norm3d_backward_cpu(std::uintptr_t grad, std::uintptr_t x, std::uintptr
                              std::int64_t positions, double eps, std::int32_t activation,
                              bool channels_last, std::int32_t dtype, std::int32_t affine_dtype) {
   osf::RmsNorm3dBackwardParams params{};
-  params.forward = rms_norm3d_params(x, 0, weight, bias, batch, channels, positions, eps,
+  params.forward = rms_norm3d_params(x, 0, weight, bias, 0, batch, channels, positions, eps,
                                      activation, channels_last, dtype, affine_dtype);
   params.grad = pointer<const void>(grad);
   params.dx = pointer<void>(dx);
@@ -180,6 +186,55 @@ void rms_norm3d_backward_cpu(std::uintptr_t grad, std::uintptr_t x, std::uintptr
   params.dbias = pointer<float>(dbias);
   const py::gil_scoped_release release;
   osf::rms_norm3d_backward_cpu(params);
+}
+
+using Size3 = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
+
+void linear_attention_cpu(std::uintptr_t qkv, std::uintptr_t depth_weight,
+                          std::uintptr_t point_weight, std::uintptr_t y, std::int64_t batch,
+                          std::int64_t channels, const Size3& size, std::int64_t head_dim,
+                          const Size3& kernel, double eps, std::int32_t dtype) {
+  osf::LinearAttentionParams params{};
+  params.qkv = pointer<const void>(qkv);
+  params.depth_weight = pointer<const void>(depth_weight);
+  params.point_weight = pointer<const void>(point_weight);
+  params.y = pointer<void>(y);
+  params.batch = batch;
+  params.channels = channels;
+  std::tie(params.size[0], params.size[1], params.size[2]) = size;
+  params.head_dim = head_dim;
+  std::tie(params.kernel[0], params.kernel[1], params.kernel[2]) = kernel;
+  params.eps = eps;
+  params.dtype = static_cast<osf::DType>(dtype);
+  const py::gil_scoped_release release;
+  osf::linear_attention_cpu(params);
+}
+
+// First, and how many.
+using Span = std::tuple<std::int64_t, std::int64_t>;
+
+void glu_mb_conv_cpu(std::uintptr_t products, std::uintptr_t ring, std::uintptr_t gated,
+                     std::uintptr_t taps, std::uintptr_t inverted_bias, std::uintptr_t depth_bias,
+                     std::int64_t width, const Span& channels, std::int64_t num_frames,
+                     const Size3& ring_size, const Span& new_frames, const Span& out_frames,
+                     const Span& out_rows, std::int32_t dtype) {
+  osf::GluMbConvParams params{};
+  params.products = pointer<const void>(products);
+  params.ring = pointer<float>(ring);
+  params.gated = pointer<void>(gated);
+  params.taps = pointer<const float>(taps);
+  params.inverted_bias = pointer<const float>(inverted_bias);
+  params.depth_bias = pointer<const float>(depth_bias);
+  params.width = params.gated_stride = width;
+  std::tie(params.first_channel, params.channels) = channels;
+  params.num_frames = num_frames;
+  std::tie(params.ring_frames, params.rows, params.columns) = ring_size;
+  std::tie(params.first_new, params.num_new) = new_frames;
+  std::tie(params.first_out, params.num_out) = out_frames;
+  std::tie(params.first_row, params.num_rows) = out_rows;
+  params.dtype = static_cast<osf::DType>(dtype);
+  const py::gil_scoped_release release;
+  osf::glu_mb_conv_cpu(params);
 }
 
 // Address, and the distances of samples and tokens.
@@ -306,6 +361,43 @@ using Sizes = std::array<std::int64_t, 3>;
 
 void copy_sizes(const Sizes& from, std::int64_t* to) { std::copy(from.begin(), from.end(), to); }
 
+// Videos: the source, what is added, the result. Sizes: samples, channels of the large and of the
+// small video, and T, H, W of the small one.
+template <class Params>
+Params pixel_shuffle_params(const std::array<std::uintptr_t, 3>& videos,
+                            const std::array<std::int64_t, 6>& sizes, const Sizes& scale,
+                            double factor, bool channels_last, std::int32_t dtype) {
+  const auto [batch, large, small, frames, height, width] = sizes;
+  const auto [source, added, result] = videos;
+  return {pointer<const void>(source),
+          pointer<const void>(added),
+          pointer<void>(result),
+          batch,
+          large,
+          small,
+          frames,
+          height,
+          width,
+          {scale[0], scale[1], scale[2]},
+          factor,
+          channels_last,
+          static_cast<osf::DType>(dtype)};
+}
+
+#define OSF_PIXEL_SHUFFLE_TYPES                                                                   \
+  const std::array<std::uintptr_t, 3>&, const std::array<std::int64_t, 6>&, const Sizes&, double, \
+      bool, std::int32_t
+#define OSF_PIXEL_SHUFFLE_ARGS                                              \
+  py::arg("videos"), py::arg("sizes"), py::arg("scale"), py::arg("factor"), \
+      py::arg("channels_last"), py::arg("dtype")
+
+template <class... Args>
+void pixel_shuffle_cpu(bool spread, Args... args) {
+  const auto params = pixel_shuffle_params<osf::PixelShuffleParams>(args...);
+  const py::gil_scoped_release release;
+  spread ? osf::pixel_spread_cpu(params) : osf::pixel_gather_cpu(params);
+}
+
 // A convolution whose algorithm is chosen: what its weights are packed for.
 struct Conv3d {
   osf::conv3d::Geometry geometry;
@@ -412,6 +504,15 @@ void qk_norm_rope_cuda(std::int64_t stream, Args... args) {
                osf::cuda::qk_norm_rope_config(params).describe());
 }
 
+template <class... Args>
+void pixel_shuffle_cuda(std::int64_t stream, bool spread, Args... args) {
+  const auto params = pixel_shuffle_params<osf::cuda::PixelShuffleParams>(args...);
+  const py::gil_scoped_release release;
+  const auto launch = spread ? osf::cuda::pixel_spread_launch : osf::cuda::pixel_gather_launch;
+  check_launch(launch(params, stream), "pixel_shuffle",
+               osf::cuda::pixel_shuffle_config(params).describe());
+}
+
 void group_norm_silu_conv3d_cuda(std::int64_t stream, std::uintptr_t x, std::uintptr_t affine,
                                  std::uintptr_t packed, std::uintptr_t bias,
                                  std::uintptr_t residual, std::uintptr_t y, std::int64_t batch,
@@ -492,6 +593,8 @@ void bind_cuda(py::module_& m) {
         py::arg("workspace"), py::arg("stream"), py::arg("affine"), OSF_GROUP_NORM_SILU_ARGS);
   m.def("qk_norm_rope_cuda", &qk_norm_rope_cuda<OSF_QK_NORM_ROPE_TYPES>, py::arg("stream"),
         OSF_QK_NORM_ROPE_ARGS);
+  m.def("pixel_shuffle_cuda", &pixel_shuffle_cuda<OSF_PIXEL_SHUFFLE_TYPES>, py::arg("stream"),
+        py::arg("spread"), OSF_PIXEL_SHUFFLE_ARGS);
   m.def("group_norm_silu_conv3d_cuda", &group_norm_silu_conv3d_cuda, py::arg("stream"),
         py::arg("x"), py::arg("affine"), py::arg("packed"), py::arg("bias"), py::arg("residual"),
         py::arg("y"), py::arg("batch"), py::arg("channels"), py::arg("outputs"), py::arg("size"));
@@ -549,14 +652,24 @@ PYBIND11_MODULE(_C, m) {
         py::arg("dtype"));
   m.def("qk_norm_rope_cpu", &qk_norm_rope_cpu<OSF_QK_NORM_ROPE_TYPES>, OSF_QK_NORM_ROPE_ARGS);
 
+  m.def("pixel_shuffle_cpu", &pixel_shuffle_cpu<OSF_PIXEL_SHUFFLE_TYPES>, py::arg("spread"),
+        OSF_PIXEL_SHUFFLE_ARGS);
   m.def("rms_norm3d_cpu", &rms_norm3d_cpu, py::arg("x"), py::arg("y"), py::arg("weight"),
-        py::arg("bias"), py::arg("batch"), py::arg("channels"), py::arg("positions"),
-        py::arg("eps"), py::arg("activation"), py::arg("channels_last"), py::arg("dtype"),
-        py::arg("affine_dtype"));
+        py::arg("bias"), py::arg("residual"), py::arg("batch"), py::arg("channels"),
+        py::arg("positions"), py::arg("eps"), py::arg("activation"), py::arg("channels_last"),
+        py::arg("dtype"), py::arg("affine_dtype"));
   m.def("rms_norm3d_backward_cpu", &rms_norm3d_backward_cpu, py::arg("grad"), py::arg("x"),
         py::arg("weight"), py::arg("bias"), py::arg("dx"), py::arg("dweight"), py::arg("dbias"),
         py::arg("batch"), py::arg("channels"), py::arg("positions"), py::arg("eps"),
         py::arg("activation"), py::arg("channels_last"), py::arg("dtype"), py::arg("affine_dtype"));
+
+  m.def("linear_attention_cpu", &linear_attention_cpu, py::arg("qkv"), py::arg("depth_weight"),
+        py::arg("point_weight"), py::arg("y"), py::arg("batch"), py::arg("channels"),
+        py::arg("size"), py::arg("head_dim"), py::arg("kernel"), py::arg("eps"), py::arg("dtype"));
+  m.def("glu_mb_conv_cpu", &glu_mb_conv_cpu, py::arg("products"), py::arg("ring"), py::arg("gated"),
+        py::arg("taps"), py::arg("inverted_bias"), py::arg("depth_bias"), py::arg("width"),
+        py::arg("channels"), py::arg("num_frames"), py::arg("ring_size"), py::arg("new_frames"),
+        py::arg("out_frames"), py::arg("out_rows"), py::arg("dtype"));
 
   bind_conv3d(m);
 #ifdef OSF_HAS_CUDA

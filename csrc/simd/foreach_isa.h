@@ -17,6 +17,7 @@
 #define OSF_ISA scalar
 #include "simd/vec_scalar.h"
 //
+#include "simd/for_vectors-inl.h"
 #include "simd/silu-inl.h"
 //
 #include OSF_FOREACH_ISA_FILE
@@ -28,6 +29,7 @@
 #define OSF_ISA avx2
 #include "simd/vec_avx2.h"
 //
+#include "simd/for_vectors-inl.h"
 #include "simd/silu-inl.h"
 //
 #include OSF_FOREACH_ISA_FILE
@@ -39,6 +41,7 @@
 #define OSF_ISA avx512
 #include "simd/vec_avx512.h"
 //
+#include "simd/for_vectors-inl.h"
 #include "simd/silu-inl.h"
 //
 #include OSF_FOREACH_ISA_FILE

@@ -17,7 +17,7 @@
 //   max(a, b)                 the greater; b where either is a NaN
 //   if_positive(a, b)         b where a > 0, else 0
 //   swap_pairs(a)             lanes 1, 0, 3, 2, ...; absent where kWidth is 1
-//   sum(a)                    the lanes added up in double, lane 0 first
+//   sum(a)                    the lanes added up in double
 // clang-format on
 //
 // A kernel includes this file outside, and the instances inside, the region that sets the target,

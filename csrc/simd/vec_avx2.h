@@ -101,11 +101,10 @@ inline V exp(V a) {
 }
 
 inline double sum(V a) {
-  float lanes[V::kWidth];
-  a.store(lanes);
-  double total = 0.0;
-  for (const float lane : lanes) total += static_cast<double>(lane);
-  return total;
+  const __m256d four = _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(a.value)),
+                                     _mm256_cvtps_pd(_mm256_extractf128_ps(a.value, 1)));
+  const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
 }
 
 }  // namespace osf::avx2

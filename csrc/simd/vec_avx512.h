@@ -91,11 +91,9 @@ inline V exp(V a) {
 }
 
 inline double sum(V a) {
-  float lanes[V::kWidth];
-  a.store(lanes);
-  double total = 0.0;
-  for (const float lane : lanes) total += static_cast<double>(lane);
-  return total;
+  const __m256 upper = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a.value), 1));
+  return _mm512_reduce_add_pd(
+      _mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(a.value)), _mm512_cvtps_pd(upper)));
 }
 
 }  // namespace osf::avx512

@@ -29,8 +29,7 @@ struct Case {
   std::int64_t stride[3] = {1, 1, 1};
   std::int64_t scale[3] = {1, 1, 1};
   Padding padding = Padding::kReplicate;
-  // By activation, bias and residual. kCentered: SiLU alone and a shortcut instead of a residual.
-  // Before an upsampling there is no affine map.
+  // By activation (affine unless upsampled), bias and residual; kCentered: by SiLU and a shortcut.
   bool surrounded = true;
 };
 
@@ -145,6 +144,7 @@ const Case kCenteredCases[] = {
     rows_of(centered("many rows", 34, 17, {3, 14, 5}, true)),
     rows_of(centered("one row", 16, 32, {1, 3, 6}, true)),
     rows_of(centered("rows to pixels", 32, 3, {3, 6, 10}, false)),
+    rows_of(centered("rows to pixels, activated", 40, 3, {3, 6, 35}, true)),
     rows_of(centered("rows, down", 18, 36, {4, 7, 6}, true, kTime)),
     rows_of(centered("rows, pointwise", 24, 48, {3, 5, 6}, true, kOne, kOne, 1)),
 };
@@ -305,8 +305,9 @@ Geometry geometry_of(const Case& c, DType dtype) {
 double allowed_units(const Geometry& g, const Plan& plan, bool activates) {
   using osf::conv3d::Algorithm;
   if (plan.algorithm == Algorithm::kWinogradHalf) return std::ldexp(2.0, 17);
-  const bool tiles =
-      plan.algorithm == Algorithm::kTiles || plan.algorithm == Algorithm::kTilesUpsample;
+  const bool tiles = plan.algorithm == Algorithm::kTiles ||
+                     plan.algorithm == Algorithm::kTilesUpsample ||
+                     plan.algorithm == Algorithm::kTilesNarrow;
   return tiles && g.dtype == DType::kBFloat16 && activates ? std::ldexp(1.5, 17) : 300.0;
 }
 

@@ -29,6 +29,7 @@ struct Case {
   Activation activation;
   bool channels_last;
   bool bias;
+  bool residual = false;
 };
 
 struct Exact {
@@ -48,7 +49,8 @@ double slope(double z, Activation activation) {
 
 // The definition, in double, on the values as the kernel sees them.
 Exact exact(const Case& c, const std::vector<float>& x, const std::vector<float>& dy,
-            const std::vector<float>& weight, const std::vector<float>& bias) {
+            const std::vector<float>& weight, const std::vector<float>& bias,
+            const std::vector<float>& residual) {
   Exact out;
   out.y.resize(x.size());
   out.dx.resize(x.size());
@@ -72,7 +74,8 @@ Exact exact(const Case& c, const std::vector<float>& x, const std::vector<float>
       const double n = static_cast<double>(x[index(i)]) * inverse;
       const double z = n * w + (c.bias ? static_cast<double>(bias[at(i)]) : 0.0);
       const double dz = static_cast<double>(dy[index(i)]) * slope(z, c.activation);
-      out.y[index(i)] = activated(z, c.activation);
+      out.y[index(i)] =
+          activated(z, c.activation) + (c.residual ? static_cast<double>(residual[index(i)]) : 0.0);
       out.dweight[at(i)] += dz * n;
       out.dbias[at(i)] += dz;
       dn.push_back(dz * w);
@@ -97,12 +100,15 @@ void run_case(const Case& c, Isa isa) {
                            " P" + std::to_string(c.positions) + " activation " +
                            std::to_string(static_cast<int>(c.activation)) +
                            (c.channels_last ? " channels last" : "") + (c.bias ? "" : " no bias") +
+                           (c.residual ? " residual" : "") +
                            (sizeof(T) == 2 ? " bfloat16" : " float32");
   const std::int64_t count = c.batch * c.channels * c.positions;
   const std::vector<T> x = normal<T>(count, 1, 0.5f), dy = normal<T>(count, 2);
   const std::vector<Affine> weight = normal<Affine>(c.channels, 3, 1.0f);
   const std::vector<Affine> bias = normal<Affine>(c.channels, 4);
-  const Exact want = exact(c, widened(x), widened(dy), widened(weight), widened(bias));
+  const std::vector<T> residual = normal<T>(count, 5);
+  const Exact want =
+      exact(c, widened(x), widened(dy), widened(weight), widened(bias), widened(residual));
 
   Guarded<T> y(count), dx(count);
   Guarded<float> dweight(c.channels), dbias(c.channels);
@@ -112,6 +118,7 @@ void run_case(const Case& c, Isa isa) {
   forward.y = y.data();
   forward.weight = weight.data();
   forward.bias = c.bias ? bias.data() : nullptr;
+  forward.residual = c.residual ? residual.data() : nullptr;
   forward.batch = c.batch;
   forward.channels = c.channels;
   forward.positions = c.positions;
@@ -127,7 +134,8 @@ void run_case(const Case& c, Isa isa) {
 
   const auto run_forward = [&] { osf::rms_norm3d_cpu(forward, isa); };
   run_forward();
-  osf::testing::expect_close<T>(y.values(), want.y, 8.0, 1.0, name);
+  // What a residual cancels keeps its error: terms of magnitude 2 to 4.
+  osf::testing::expect_close<T>(y.values(), want.y, 8.0, c.residual ? 4.0 : 1.0, name);
   osf::testing::expect_same_again(run_forward, y, name);
 
   const auto run_backward = [&] { osf::rms_norm3d_backward_cpu(params, isa); };
@@ -167,7 +175,7 @@ void all(Isa isa) {
           {1, 1, 1, activation, last, true},     {2, 5, 7, activation, last, true},
           {1, 67, 130, activation, last, true},  {2, 128, 600, activation, last, false},
           {1, 1024, 65, activation, last, true}, {0, 3, 8, activation, last, true},
-          {2, 3, 0, activation, last, true},
+          {2, 3, 0, activation, last, true},     {2, 37, 70, activation, last, true, true},
       };
       for (const Case& c : cases) {
         run_case<float, float>(c, isa);

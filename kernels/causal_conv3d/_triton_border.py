@@ -1,4 +1,4 @@
-"""Triton kernel that copies a video of any layout into a bordered, channels-last one, or activates it.
+"""Triton kernel that copies a video of any layout, activated or not, channels-last with a border.
 
 Parallel: one program per run of pixels of a bordered row and block of channels.
 Bytes: reads x and writes the bordered video, once.
@@ -23,7 +23,7 @@ MAX_PLANE_BYTES = 4 << 30
 
 @triton.jit
 def silu(b_x):
-    """X * sigmoid(x), in fp32; 0 of 0, so that padding stays what it is."""
+    """Return x * sigmoid(x), in fp32; 0 of 0, so that padding stays what it is."""
     return b_x / (1.0 + tl.exp(-b_x))
 
 

@@ -36,7 +36,7 @@ def sum_columns_kernel(
     O: tl.constexpr, COLUMNS: tl.constexpr, KT: tl.constexpr, KW: tl.constexpr,
     ZEROS: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: skip
-    """Z are frames [first_z, end_z) of x, and the grid begins at frame first_t of y."""
+    """Frames [first_z, end_z) of x are those of z, and the grid begins at frame first_t of y."""
     pid = tl.program_id(0)
     num_blocks = tl.cdiv(W, BLOCK_W)
     offs_w = pid % num_blocks * BLOCK_W + tl.arange(0, BLOCK_W)
@@ -89,7 +89,8 @@ def plan_sum_columns(
     """Plan frames [first, last) of y [T, H, W, O] from z [frames, H, plane_w, columns]."""
     _, height, width, out_channels = y.shape
     arguments = {
-        "z_ptr": z, "y_ptr": y, "first_z": first_z, "end_z": first_z + z.shape[0], "first_t": frames[0],
+        "z_ptr": z, "y_ptr": y,
+        "first_z": first_z, "end_z": first_z + z.shape[0], "first_t": frames[0],
         "H": height, "W": width, "plane_w": z.shape[2], "front": front,
         "bias_ptr": bias, "residual_ptr": residual,
     }  # fmt: skip

@@ -109,17 +109,28 @@ def gather_kernel(
             b_x = tl.load(frames + at)
         b_w = tl.load(w_ptr + w_row * PACKED_O + at_w)
         b_acc = tl.dot(b_x, b_w, b_acc, input_precision="ieee")
-    if shortcut_ptr is not None:
-        offs_n = start_n + tl.arange(0, BLOCK_N)
-        b_acc = add_shortcut(
-            b_acc, shortcut_ptr, pid_f, pixel // W, pixel % W, offs_n, (offs_n < O)[None, :],
-            T, x_frames, x_height, x_width, C, ST, SH, SW, UT, UH, UW, POOLS, GROUP,
-        )  # fmt: skip
     first_row = pid_f.to(tl.int64) * H * W + start_m
-    finish_tile(
-        y_ptr, bias_ptr, residual_ptr, None, b_acc, first_row, offs_m, mask_m, start_n,
-        0, O, BLOCK_M, BLOCK_N, SPLIT,
-    )  # fmt: skip
+    if shortcut_ptr is not None:
+        # In two halves: the addresses of a whole tile would spill.
+        HALF: tl.constexpr = BLOCK_N // 2
+        b_low, b_high = b_acc.reshape(BLOCK_M, 2, HALF).permute(0, 2, 1).split()
+        for half in tl.static_range(2):
+            start_o = start_n + half * HALF
+            offs_n = start_o + tl.arange(0, HALF)
+            b_half = add_shortcut(
+                b_low if half == 0 else b_high, shortcut_ptr, pid_f, pixel // W, pixel % W,
+                offs_n, (offs_n < O)[None, :], T, x_frames, x_height, x_width, C,
+                ST, SH, SW, UT, UH, UW, POOLS, GROUP,
+            )  # fmt: skip
+            finish_tile(
+                y_ptr, bias_ptr, residual_ptr, None, b_half, first_row, offs_m, mask_m, start_o,
+                0, O, BLOCK_M, HALF, False,
+            )  # fmt: skip
+    else:
+        finish_tile(
+            y_ptr, bias_ptr, residual_ptr, None, b_acc, first_row, offs_m, mask_m, start_n,
+            0, O, BLOCK_M, BLOCK_N, SPLIT,
+        )  # fmt: skip
 
 
 def plan_gather(

@@ -102,6 +102,28 @@ def add_shortcut_gradient(
 
 
 @triton.jit
+def store_gradient(
+    b_dx, dx_ptr, x_ptr, dy_ptr, at_m, inside, t, steps_h, steps_w, residue_h, residue_w, start_c,
+    H_OUT, W_OUT, C: tl.constexpr, O: tl.constexpr,
+    ST: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr,
+    UT: tl.constexpr, UH: tl.constexpr, UW: tl.constexpr,
+    SHORTCUT: tl.constexpr, POOLS: tl.constexpr, GROUP: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Multiply by the derivative of SiLU, add the shortcut's gradient, round, store."""
+    offs_c = start_c + tl.arange(0, BLOCK_N)
+    at = at_m[:, None] * C + offs_c[None, :]
+    mask = inside[:, None] & (offs_c < C)[None, :]
+    if x_ptr is not None:
+        b_dx *= gradient_of_silu(tl.load(x_ptr + at, mask=mask, other=0.0).to(tl.float32))
+    if SHORTCUT:
+        b_dx = add_shortcut_gradient(
+            b_dx, dy_ptr, t, steps_h, steps_w, residue_h, residue_w, offs_c, mask,
+            H_OUT, W_OUT, O, ST, SH, SW, UT, UH, UW, POOLS, GROUP,
+        )  # fmt: skip
+    tl.store(dx_ptr + at, b_dx.to(dx_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
 def input_gradient_kernel(
     dy_ptr, w_ptr, dx_ptr, ring_ptr, x_ptr, T, H, W, T_OUT, H_OUT, W_OUT,
     C: tl.constexpr, O: tl.constexpr,
@@ -120,7 +142,8 @@ def input_gradient_kernel(
     num_w = tl.cdiv(W + 2 * EDGE_W, SW)
     num_tiles = tl.cdiv(num_h * num_w, BLOCK_M)
     pid = tl.program_id(0)
-    offs_c = pid % NUM_N * BLOCK_N + tl.arange(0, BLOCK_N)
+    pid_n = pid % NUM_N
+    offs_c = pid_n * BLOCK_N + tl.arange(0, BLOCK_N)
     pid = pid // NUM_N
     offs_m = pid % num_tiles * BLOCK_M + tl.arange(0, BLOCK_M)
     pid = pid // num_tiles
@@ -154,23 +177,32 @@ def input_gradient_kernel(
     p_h = first_h + SH * steps_h
     p_w = first_w + SW * steps_w
     inside = (p_h >= FH) & (p_h < FH + H) & (p_w >= FW) & (p_w < FW + W)
-    at = (pid_frame.to(tl.int64) * H + p_h - FH) * W + p_w - FW
-    at = at[:, None] * C + offs_c[None, :]
-    mask_c = (offs_c < C)[None, :]
-    mask = inside[:, None] & mask_c
+    # A frame's elements are counted in 32 bits, its start is a pointer.
+    start = pid_frame.to(tl.int64) * (H * W * C)
+    dx_ptr += start
+    at_m = (p_h - FH) * W + p_w - FW
     if x_ptr is not None:
-        b_dx *= gradient_of_silu(tl.load(x_ptr + at, mask=mask, other=0.0).to(tl.float32))
-    if SHORTCUT:
-        b_dx = add_shortcut_gradient(
-            b_dx, dy_ptr, t, steps_h, steps_w, first_h - FH, first_w - FW, offs_c, mask,
-            H_OUT, W_OUT, O, ST, SH, SW, UT, UH, UW, POOLS, GROUP,
+        # In two halves: the activation of a whole tile would spill.
+        x_ptr += start
+        HALF: tl.constexpr = BLOCK_N // 2
+        b_low, b_high = b_dx.reshape(BLOCK_M, 2, HALF).permute(0, 2, 1).split()
+        for half in tl.static_range(2):
+            store_gradient(
+                b_low if half == 0 else b_high, dx_ptr, x_ptr, dy_ptr, at_m, inside, t,
+                steps_h, steps_w, first_h - FH, first_w - FW, pid_n * BLOCK_N + half * HALF,
+                H_OUT, W_OUT, C, O, ST, SH, SW, UT, UH, UW, SHORTCUT, POOLS, GROUP, HALF,
+            )  # fmt: skip
+    else:
+        store_gradient(
+            b_dx, dx_ptr, None, dy_ptr, at_m, inside, t,
+            steps_h, steps_w, first_h - FH, first_w - FW, pid_n * BLOCK_N,
+            H_OUT, W_OUT, C, O, ST, SH, SW, UT, UH, UW, SHORTCUT, POOLS, GROUP, BLOCK_N,
         )  # fmt: skip
-    tl.store(dx_ptr + at, b_dx.to(dx_ptr.dtype.element_ty), mask=mask)
     if REPEATS and FH + FW > 0:
         ring = (p_h < H + 2 * FH) & (p_w < W + 2 * FW) & (inside == 0)
         rows = pid_frame.to(tl.int64) * (2 * FH * (W + 2 * FW) + H * (2 * FW))
         at = (rows + ring_row(p_h, p_w, H, W, FH, FW))[:, None] * C + offs_c[None, :]
-        tl.store(ring_ptr + at, b_dx, mask=ring[:, None] & mask_c)
+        tl.store(ring_ptr + at, b_dx, mask=ring[:, None] & (offs_c < C)[None, :])
 
 
 @triton.jit

@@ -48,7 +48,7 @@ def add_pooled(
 def repeated(
     coarse_ptr, at, phase, offs_n, mask, PHASES: tl.constexpr, GROUP: tl.constexpr
 ):  # fmt: skip
-    """What every channel n repeats; ``at`` [rows, 1] is where the coarse pixel is, phase [.., 1]."""
+    """What every channel n repeats; ``at`` [rows, 1] is where the coarse pixel is."""
     channel = (offs_n[None, :] * PHASES + phase) // GROUP
     return tl.load(coarse_ptr + at + channel, mask=mask, other=0.0).to(tl.float32)
 
@@ -93,9 +93,7 @@ def shortcut_kernel(
     at_x = offs_p[:, None] * C
     b_y = tl.load(y_ptr + at_y, mask=mask, other=0.0).to(tl.float32)
     if POOLS:
-        b_y = add_pooled(
-            b_y, x_ptr, at_x, offs_o, mask, 0, 0, 1.0 / GROUP, C, 1, 1, 1, GROUP
-        )  # fmt: skip
+        b_y = add_pooled(b_y, x_ptr, at_x, offs_o, mask, 0, 0, 1.0 / GROUP, C, 1, 1, 1, GROUP)
     else:
         b_y += repeated(x_ptr, at_x, 0, offs_o, mask, 1, GROUP)
     tl.store(y_ptr + at_y, b_y.to(y_ptr.dtype.element_ty), mask=mask)

@@ -3,8 +3,8 @@
     dw[k, c, o] = sum over positions of x[p, c] dy[y, o],   db[o] = sum over y of dy[y, o]
 
 where p and y meet at tap k: p = stride y + k, or y = u p - k where the convolution is of a video
-enlarged u times along an axis and w holds its summed taps; p counts from the front of the padding, which is
-read where x has what it repeats.
+enlarged u times along an axis and w holds its summed taps; p counts from the front of the padding,
+which is read where x has what it repeats.
 
 Layout: x and dy channels-last, dense; partial sums fp32 [splits, taps, C, O].
 Parallel: the positions are split among a number of programs that the sizes and the device settle;

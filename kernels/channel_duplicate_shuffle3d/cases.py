@@ -38,7 +38,8 @@ class Case:
 _SPACE = (1, 2, 2)
 
 CHECK = (
-    Case(name="video", batch=2, channels=12, out_channels=6, size=(2, 3, 5)),
+    Case(name="video", batch=2, channels=32, out_channels=16, size=(2, 2, 3)),
+    Case(name="few-channels", batch=2, channels=12, out_channels=6, size=(2, 3, 5)),
     Case(name="space", channels=16, out_channels=8, size=(3, 2, 17), scale=_SPACE),
     Case(name="same-channels", channels=5, out_channels=5, size=(1, 1, 3), added=False),
     Case(name="frames", batch=2, channels=6, out_channels=3, size=(2, 3, 5), scale=(2, 1, 1)),

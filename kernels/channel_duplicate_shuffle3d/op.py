@@ -8,8 +8,9 @@ from typing import Any, cast
 from torch import Tensor
 
 from ..common import pixel_shuffle
+from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _torch, reference
+from . import _cpu, _cuda, _torch, launch, reference
 
 _NAME = "channel_duplicate_shuffle3d"
 
@@ -38,7 +39,7 @@ def channel_duplicate_shuffle3d(
         [B, O, T·sT, H·sH, W·sW], dtype of `x`; channels-last-3d where `x` is, else contiguous.
 
     Numerics:
-        Copies bits where nothing is added; else summed in fp32 (fp64 for fp64) and rounded once.
+        Copies where nothing is added; else summed in fp32 (fp64 for fp64) and rounded once.
         The backward sums in fp32 and rounds once. Deterministic.
 
     Raises:
@@ -97,6 +98,9 @@ BACKWARD = Op(
     reference=reference.backward,
     fake=_fake_backward,
     backends=[
+        Backend("cuda", "cuda", _cuda.backward, _cuda.backward_why_not),
+        triton_backend(__package__, "backward", launch.backward_why_not),
+        Backend("cpu", "cpu", _cpu.backward, _cpu.backward_why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.backward, _torch.backward_why_not, _torch.VERIFIED),
     ],
 )
@@ -107,6 +111,9 @@ FORWARD = Op(
     reference=reference.forward,
     fake=_fake,
     backends=[
+        Backend("cuda", "cuda", _cuda.forward, _cuda.why_not),
+        triton_backend(__package__, "forward", launch.why_not),
+        Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED),
     ],
     prepare=_prepare,

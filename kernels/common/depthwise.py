@@ -14,16 +14,16 @@ def convolve(x: Tensor, weight: Tensor) -> Tensor:
     x: [B, C, T, H, W]; weight: [C, 1, kT, kH, kW], every k odd.
     """
     y = torch.zeros_like(x)
-    for tap, window in _windows(x, weight):
-        y += weight[(slice(None), 0, *tap)].view(-1, 1, 1, 1) * window
+    for (t, h, w), window in _windows(x, weight):
+        y += weight[:, 0, t, h, w].view(-1, 1, 1, 1) * window
     return y
 
 
 def gradients(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradients of x and weight."""
     dweight = torch.empty_like(weight)
-    for tap, window in _windows(x, weight):
-        dweight[(slice(None), 0, *tap)] = (grad * window).sum((0, 2, 3, 4))
+    for (t, h, w), window in _windows(x, weight):
+        dweight[:, 0, t, h, w] = (grad * window).sum((0, 2, 3, 4))
     # An odd kernel reaches as far to both sides: what x gave with a tap comes back with its mirror.
     return convolve(grad, weight.flip(2, 3, 4)), dweight
 

@@ -8,6 +8,7 @@ op and the other's gradient *gather* a group to its sum, the other two *spread* 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,11 +61,13 @@ def size_of_large(size: Sequence[int], scale: Sequence[int]) -> tuple[int, int, 
     return frames, height, width
 
 
-def new_video(like: Tensor, channels: int, size: Sequence[int]) -> Tensor:
-    """An empty video of the dtype, device and layout of another."""
+def new_video(
+    like: Tensor, channels: int, size: Sequence[int], dtype: torch.dtype | None = None
+) -> Tensor:
+    """An empty video of the device and layout of another, and, unless given, of its dtype."""
     return torch.empty(
         (like.shape[0], channels, *size),
-        dtype=like.dtype,
+        dtype=dtype or like.dtype,
         device=like.device,
         memory_format=contract.layout_of(like),
     )
@@ -117,13 +120,25 @@ def gather(
     """Return `factor` times the sum of every group, plus `added`, rounded once."""
     split = Split.of(large.shape[1], small_channels, scale)
     assert split is not None, "why_not has not been asked"
-    small = new_video(large, small_channels, size_of_small(large.shape[2:], scale))
     dtype = contract.wide(large.dtype)
-    sums = split.of_large(large).sum((2, 5, 8, 11), keepdim=True, dtype=dtype).mul_(factor)
+    sums = new_video(large, small_channels, size_of_small(large.shape[2:], scale), dtype)
+    view, total = split.of_large(large), split.of_small(sums)
+    # One sum over all axes of a group would be several times slower than a pass for every pixel.
+    for number, (i, j, k) in enumerate(
+        itertools.product(*(range(inner) for _, inner in split.factors))
+    ):
+        pixels = view[:, :, :, :, :, i : i + 1, :, :, j : j + 1, :, :, k : k + 1]
+        if split.channels[1] > 1:
+            pixels = pixels.sum(2, keepdim=True, dtype=dtype)
+        if number == 0:
+            total.copy_(pixels)
+        else:
+            total.add_(pixels)
+    if factor != 1:
+        sums.mul_(factor)
     if added is not None:
-        sums.add_(split.of_small(added))
-    split.of_small(small).copy_(sums)
-    return small
+        sums.add_(added)
+    return sums.to(large.dtype)
 
 
 def spread(

@@ -59,9 +59,10 @@ def forward(
     border = border_of(kernel, pad_rows)
     y = x.new_empty((x.shape[0], *size, out_channels))
     bias = None if bias is None else bias.contiguous()
-    written = way == "plane" and (silu or (kernel[1] == kernel[2] == 1))
+    # Frames are written to be activated anyway; without rows around they are read as they are.
+    given = way == "plane" and (silu or kernel[1] == kernel[2] == 1)
     config = chosen(problem_of(video, weight, "copied" if way == "plane" else "none"), x)
-    if written or config.form in ("plane", "columns"):
+    if given or config.form in ("plane", "columns"):
         _convolve_planes(video, weight, bias, y, border, silu, added)
     else:
         _gather(video, weight, bias, y, stride, scale, border, config, silu, added)
@@ -101,10 +102,12 @@ def _gather(
     video: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor, stride: Sequence[int],
     scale: Sequence[int], border: Border, config: Config, silu: bool, shortcut: Shortcut | None,
 ) -> None:  # fmt: skip
-    dense = video.contiguous() if shortcut is not None or not silu else video
-    seen = with_border(video, NO_BORDER, True, silu) if silu else dense
+    """Write y [B, T', H', W', O] from video [B, T, H, W, C] of any strides."""
+    seen = with_border(video, NO_BORDER, True, True) if silu else video.contiguous()
+    added = None
+    if shortcut is not None:
+        added = (video.contiguous() if silu else seen, shortcut)
     plan_gather(
         seen, packed_weight(weight, config), bias, y, weight.shape[2:], stride,
-        border, config, True, scale,
-        None if shortcut is None else (dense, shortcut),
+        border, config, True, scale, added,
     ).run()  # fmt: skip

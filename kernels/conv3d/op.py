@@ -119,13 +119,9 @@ def _check_shortcut(
             f"{_NAME}: a shortcut needs an odd kernel and T, H, W {list(x.shape[2:])} divisible by "
             f"the stride {list(stride)}"
         )
-    larger, smaller = (
-        max(channels * down, out_channels * up),
-        min(channels * down, out_channels * up),
-    )
     # Down: groups of channels are averaged; up: channels are repeated.
     is_down = down > 1 or reference.averages(channels, out_channels, scale)
-    if larger % smaller or is_down != (channels * down >= out_channels * up):
+    if channels * down % out_channels if is_down else out_channels * up % channels:
         raise ValueError(
             f"{_NAME}: a shortcut from {channels} to {out_channels} channels with stride "
             f"{list(stride)} and scale {list(scale)} leaves unequal groups of channels"

@@ -54,7 +54,6 @@ CHECK = (
     Case(name="row", channels=3, size=(2, 1, 19), expand=11, out_channels=17),
     Case(name="wide", channels=65, size=(2, 2, 3)),
     Case(name="one-position", channels=8, size=(1, 1, 1)),
-    Case(name="no-frame", channels=4, size=(0, 3, 3)),
     Case(name="empty", batch=0, channels=4, size=(2, 3, 3)),
 )
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from .. import contract
+from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _torch, reference
+from . import _cpu, _torch, launch, reference
 
 _NAME = "glu_mb_conv"
 
@@ -43,11 +44,11 @@ def glu_mb_conv(
 
     Numerics:
         Every sum (over C, over the 27 taps, over M) and both SiLUs are computed in fp32 (fp64 for
-        fp64). The definition rounds once, at the end; the backends also round where the original
-        does, to the dtype of `x`: the first product, h, v · silu(g), and backwards the gradients of
-        all three; what they add up over chunks of channels is added up in fp32. Deterministic. The
-        backward computes h again, from `x` and the parameters alone. Autocast: runs in autocast's
-        dtype.
+        fp64), and so is everything between the products. The definition rounds once, at the end;
+        the backends round to the dtype of `x` also the first product and v · silu(g), backwards
+        their gradients. What is added up over chunks of channels is added up in fp32.
+        Deterministic. The backward computes h again, from `x` and the parameters alone. Autocast:
+        runs in autocast's dtype.
 
     Raises:
         TypeError: not floating-point tensors of one dtype.
@@ -138,6 +139,8 @@ FORWARD = Op(
     reference=reference.forward,
     fake=_fake,
     backends=[
+        triton_backend(__package__, "forward", launch.why_not),
+        Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED),
     ],
     prepare=_prepare,

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from .. import contract
+from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _torch, reference
+from . import _cpu, _torch, launch, reference
 
 _NAME = "linear_attention"
 
@@ -141,6 +142,8 @@ FORWARD = Op(
     reference=reference.forward,
     fake=_fake,
     backends=[
+        triton_backend(__package__, "forward", launch.why_not),
+        Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED),
     ],
     prepare=_prepare,

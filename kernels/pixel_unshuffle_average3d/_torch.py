@@ -1,4 +1,4 @@
-"""pixel_unshuffle_average3d by torch: one reduction over a view of x, nothing is moved first."""
+"""pixel_unshuffle_average3d by torch: sums of views of x, a pixel of all blocks at a time."""
 
 from __future__ import annotations
 

@@ -38,7 +38,8 @@ class Case:
 _SPACE = (1, 2, 2)
 
 CHECK = (
-    Case(name="video", batch=2, channels=6, out_channels=12, size=(4, 6, 10)),
+    Case(name="video", batch=2, channels=16, out_channels=32, size=(4, 4, 6)),
+    Case(name="few-channels", batch=2, channels=6, out_channels=12, size=(4, 6, 10)),
     Case(name="space", channels=8, out_channels=16, size=(3, 4, 34), scale=_SPACE),
     Case(name="same-channels", channels=5, out_channels=5, size=(2, 2, 6), added=False),
     Case(name="frames", batch=2, channels=3, out_channels=6, size=(4, 3, 5), scale=(2, 1, 1)),

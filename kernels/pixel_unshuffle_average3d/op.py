@@ -8,8 +8,9 @@ from typing import Any, cast
 from torch import Tensor
 
 from ..common import pixel_shuffle
+from ..common.availability import triton_backend
 from ..registry import Backend, Op
-from . import _torch, reference
+from . import _cpu, _cuda, _torch, launch, reference
 
 _NAME = "pixel_unshuffle_average3d"
 
@@ -101,6 +102,9 @@ BACKWARD = Op(
     reference=reference.backward,
     fake=_fake_backward,
     backends=[
+        Backend("cuda", "cuda", _cuda.backward, _cuda.backward_why_not),
+        triton_backend(__package__, "backward", launch.backward_why_not),
+        Backend("cpu", "cpu", _cpu.backward, _cpu.backward_why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.backward, _torch.backward_why_not, _torch.VERIFIED),
     ],
 )
@@ -111,6 +115,9 @@ FORWARD = Op(
     reference=reference.forward,
     fake=_fake,
     backends=[
+        Backend("cuda", "cuda", _cuda.forward, _cuda.why_not),
+        triton_backend(__package__, "forward", launch.why_not),
+        Backend("cpu", "cpu", _cpu.forward, _cpu.why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.forward, _torch.why_not, _torch.VERIFIED),
     ],
     prepare=_prepare,

@@ -21,7 +21,12 @@ _ACTIVATIONS = {"none": 0, "silu": 1, "relu": 2}
 
 
 def why_not(
-    x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, activation: str
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    eps: float,
+    activation: str,
+    residual: Tensor | None = None,
 ) -> str | None:
     """Say why the kernel cannot serve this call, or return None."""
     if x.dtype not in native.CPU_DTYPES:
@@ -30,6 +35,8 @@ def why_not(
         return f"weight is {weight.dtype}, it must be {x.dtype} or fp32"
     if bias is not None and bias.dtype != weight.dtype:
         return f"bias is {bias.dtype}, weight is {weight.dtype}"
+    if residual is not None and residual.dtype != x.dtype:
+        return f"residual is {residual.dtype}, x is {x.dtype}"
     return native.why_no_cpu()
 
 
@@ -42,13 +49,26 @@ def backward_why_not(
     return why_not(x, weight, bias, eps, activation)
 
 
-def forward(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, activation: str) -> Tensor:
+def forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    eps: float,
+    activation: str,
+    residual: Tensor | None,
+) -> Tensor:
     """Return y."""
     from opensora_fast import _C
 
     x, weight, bias = _dense(x, weight, bias)
+    if residual is not None:
+        residual = residual.contiguous(memory_format=layout_of(x))
     y = torch.empty_like(x)
-    _C.rms_norm3d_cpu(y=y.data_ptr(), **_arguments(x, weight, bias, eps, activation))
+    _C.rms_norm3d_cpu(
+        y=y.data_ptr(),
+        residual=0 if residual is None else residual.data_ptr(),
+        **_arguments(x, weight, bias, eps, activation),
+    )
     return y
 
 

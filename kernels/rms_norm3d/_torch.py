@@ -28,7 +28,14 @@ def backward_why_not(grad: Tensor, *_: Any) -> str | None:
     return why_not(grad)
 
 
-def forward(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, activation: str) -> Tensor:
+def forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    eps: float,
+    activation: str,
+    residual: Tensor | None,
+) -> Tensor:
     """Return y."""
     layout = layout_of(x)
     z = _affine(_normalise(x, eps)[0], weight, bias)
@@ -36,6 +43,8 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, activati
         aten.silu_(z)
     elif activation == "relu":
         z.relu_()
+    if residual is not None:
+        z.add_(residual)
     return z.to(x.dtype).contiguous(memory_format=layout)
 
 

@@ -1,12 +1,12 @@
-"""Triton kernels of rms_norm3d: y = activation(x * r * weight + bias), r = 1 / rms over channels.
+"""Triton kernels of rms_norm3d: y = activation(x * r * weight + bias) + residual, r = 1 / rms.
 
-Layout: x and y [B, C, P] contiguous, or channels-last [B, P, C]; P counts positions. All sums are
-fp32.
+Layout: x, residual and y [B, C, P] contiguous, or channels-last [B, P, C]; P counts positions. All
+sums are fp32.
 Parallel: one program per (batch item, run of position tiles). Where a tile with all its channels
 fits the registers (WHOLE), it is read once; else pieces of it are read again, from the caches.
-Bytes: the forward reads x and writes y. The backward reads dy and x (the forward saves nothing),
-writes dx and, per program, one row of partial sums of dweight and dbias, which a second small
-kernel adds.
+Bytes: the forward reads x and the residual and writes y. The backward reads dy and x (the forward
+saves nothing), writes dx and, per program, one row of partial sums of dweight and dbias, which a
+second small kernel adds. The gradient of the residual is dy.
 
 With n = x * r, z = n * weight + bias, dz = dy * activation'(z) and g = dz * weight:
     dx = r * (g - n * mean_c(g * n)),  dweight = sum dz * n,  dbias = sum dz over positions.
@@ -57,9 +57,10 @@ def load_affine(weight_ptr, bias_ptr, offs_c, mask_c, HAS_BIAS: tl.constexpr):
 
 @triton.jit
 def forward_kernel(
-    x_ptr, weight_ptr, bias_ptr, y_ptr, P, C, eps, stride_b, stride_p, stride_c,
+    x_ptr, weight_ptr, bias_ptr, residual_ptr, y_ptr, P, C, eps, stride_b, stride_p, stride_c,
     programs_per_item, tiles_per_program,
-    HAS_BIAS: tl.constexpr, ACTIVATION: tl.constexpr, WHOLE: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr, ACTIVATION: tl.constexpr,
+    WHOLE: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     pid = tl.program_id(0).to(tl.int64)
@@ -77,6 +78,8 @@ def forward_kernel(
             b_x = tl.load(x_ptr + at, mask=mask, other=0.0).to(tl.float32)
             b_r = reciprocal_root(tl.sum(b_x * b_x, axis=1) / C, eps)[:, None]
             b_y = activated(b_x * b_r * b_weight + b_bias, ACTIVATION)
+            if HAS_RESIDUAL:
+                b_y += tl.load(residual_ptr + at, mask=mask, other=0.0).to(tl.float32)
             tl.store(y_ptr + at, b_y.to(y_ptr.dtype.element_ty), mask=mask)
         else:
             b_square = tl.zeros([BLOCK_P, BLOCK_C], dtype=tl.float32)
@@ -93,6 +96,8 @@ def forward_kernel(
                 at_piece = at_p + here[None, :] * stride_c
                 b_x = tl.load(x_ptr + at_piece, mask=mask, other=0.0).to(tl.float32)
                 b_y = activated(b_x * b_r * b_w + b_b, ACTIVATION)
+                if HAS_RESIDUAL:
+                    b_y += tl.load(residual_ptr + at_piece, mask=mask, other=0.0).to(tl.float32)
                 tl.store(y_ptr + at_piece, b_y.to(y_ptr.dtype.element_ty), mask=mask)
 
 
@@ -189,13 +194,16 @@ def backward_pieces_kernel(
 
 
 def forward(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, eps: float, activation: str
-) -> torch.Tensor:
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, eps: float, activation: str,
+    residual: torch.Tensor | None,
+) -> torch.Tensor:  # fmt: skip
     """Run the forward as the op's schema has it."""
     x = x.contiguous(memory_format=layout_of(x))
+    if residual is not None:
+        residual = residual.contiguous(memory_format=layout_of(x))
     y = torch.empty_like(x)
     config = pick(problem_of(x, backward=False), multiprocessors(x.device))
-    plan_forward(x, weight, bias, eps, activation, y, config).run()
+    plan_forward(x, weight, bias, eps, activation, residual, y, config).run()
     return y
 
 
@@ -235,11 +243,11 @@ def new_partial(x: torch.Tensor, config: Config) -> torch.Tensor:
 
 def plan_forward(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, eps: float, activation: str,
-    y: torch.Tensor, config: Config,
+    residual: torch.Tensor | None, y: torch.Tensor, config: Config,
 ) -> Launch:  # fmt: skip
-    """Plan y = rms_norm3d(x), in the layout of x."""
-    arguments = {"x_ptr": x, "y_ptr": y}
-    constants = {"WHOLE": config.whole}
+    """Plan y = rms_norm3d(x) + residual, in the layout of x."""
+    arguments = {"x_ptr": x, "residual_ptr": x if residual is None else residual, "y_ptr": y}
+    constants = {"HAS_RESIDUAL": residual is not None, "WHOLE": config.whole}
     return _launch(forward_kernel, arguments, constants, weight, bias, eps, activation, config)
 
 

@@ -50,6 +50,6 @@ def plan(
     weight = meta(channels, dtype=dtype)
     config = pick(_triton.problem_of(x, backward), num_sms)
     if not backward:
-        return _triton.plan_forward(x, weight, weight, 1e-5, activation, x, config)
+        return _triton.plan_forward(x, weight, weight, 1e-5, activation, x, x, config)
     partial = _triton.new_partial(x, config)
     return _triton.plan_backward(x, x, weight, weight, 1e-5, activation, x, partial, config)

@@ -20,12 +20,17 @@ _PIECE = 128
 
 
 def why_not(
-    x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, activation: str
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    eps: float,
+    activation: str,
+    residual: Tensor | None = None,
 ) -> str | None:
     """Return why the forward kernel cannot serve a call, or None."""
     if x.numel() == 0:
         return "the tensor is empty"
-    return triton_why_not(x, weight) if bias is None else triton_why_not(x, weight, bias)
+    return triton_why_not(x, weight, *(t for t in (bias, residual) if t is not None))
 
 
 def backward_why_not(

@@ -22,11 +22,12 @@ def rms_norm3d(
     bias: Tensor | None = None,
     eps: float = 1e-5,
     activation: str = "none",
+    residual: Tensor | None = None,
 ) -> Tensor:
-    r"""Divide every position by the root mean square of its channels, scale, shift and activate.
+    r"""Divide every position by the root mean square of its channels, scale, shift, activate, add.
 
     .. math:: y_{bcp} = a\left(x_{bcp} / \sqrt{\tfrac{1}{C} \sum_c x_{bcp}^2 + \epsilon}
-              \cdot w_c + b_c\right)
+              \cdot w_c + b_c\right) + r_{bcp}
 
     Args:
         x: [B, C, T, H, W], any floating dtype; any strides.
@@ -34,13 +35,14 @@ def rms_norm3d(
         bias: [C], any floating dtype; None for none.
         eps: added to the mean square.
         activation: ``"none"``, ``"silu"`` or ``"relu"``.
+        residual: [B, C, T, H, W], any floating dtype; any strides; None adds nothing.
 
     Returns:
         [B, C, T, H, W], dtype of `x`; channels-last-3d where `x` is, else contiguous.
 
     Numerics:
         Computed in fp32 (fp64 for fp64), rounded once at the end; the Video DC-AE as released also
-        rounds before and after the weight. Deterministic.
+        rounds before and after the weight, and before the residual. Deterministic.
 
     Raises:
         TypeError: an argument is not a floating-point tensor.
@@ -49,7 +51,7 @@ def rms_norm3d(
     Source: Zhang and Sennrich, Root Mean Square Layer Normalization (2019); the Video DC-AE of
     Open-Sora 2.0, whose blocks end in it.
     """
-    return cast(Tensor, FORWARD(*_prepare(x, weight, bias, eps, activation)))
+    return cast(Tensor, FORWARD(*_prepare(x, weight, bias, eps, activation, residual)))
 
 
 def _prepare(
@@ -58,23 +60,33 @@ def _prepare(
     bias: Tensor | None = None,
     eps: float = 1e-5,
     activation: str = "none",
+    residual: Tensor | None = None,
 ) -> tuple[Any, ...]:
-    contract.check_tensors(_NAME, x=x, weight=weight, bias=bias)
+    contract.check_tensors(_NAME, x=x, weight=weight, bias=bias, residual=residual)
     if x.dim() != 5 or x.shape[1] < 1:
         raise ValueError(f"{_NAME}: x must be [B, C, T, H, W], got shape {list(x.shape)}")
     contract.check_shape(_NAME, "weight", weight, (x.shape[1],))
     if bias is not None:
         contract.check_shape(_NAME, "bias", bias, (x.shape[1],))
+    if residual is not None:
+        contract.check_shape(_NAME, "residual", residual, tuple(x.shape))
     if eps < 0:
         raise ValueError(f"{_NAME}: eps must not be negative, got {eps}")
     if activation not in _ACTIVATIONS:
         raise ValueError(
             f"{_NAME}: unknown activation {activation!r}, accepted are {', '.join(_ACTIVATIONS)}"
         )
-    return x, weight, bias, float(eps), activation
+    return x, weight, bias, float(eps), activation, residual
 
 
-def _fake(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, activation: str) -> Tensor:
+def _fake(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    eps: float,
+    activation: str,
+    residual: Tensor | None,
+) -> Tensor:
     return torch.empty_like(x, memory_format=contract.layout_of(x))
 
 
@@ -87,14 +99,18 @@ def _fake_backward(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, bias, ctx.eps, ctx.activation = inputs
+    x, weight, bias, ctx.eps, ctx.activation, residual = inputs
+    ctx.residual_dtype = None if residual is None else residual.dtype
     ctx.save_for_backward(x, weight, bias)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    dresidual = grad.to(ctx.residual_dtype) if ctx.needs_input_grad[5] else None
+    if not any(ctx.needs_input_grad[:3]):
+        return None, None, None, None, None, dresidual
     x, weight, bias = ctx.saved_tensors
     dx, dweight, dbias = BACKWARD(grad, x, weight, bias, ctx.eps, ctx.activation)
-    return dx, dweight, None if bias is None else dbias, None, None
+    return dx, dweight, None if bias is None else dbias, None, None, dresidual
 
 
 BACKWARD = Op(
@@ -112,7 +128,8 @@ BACKWARD = Op(
 
 FORWARD = Op(
     name=_NAME,
-    schema="(Tensor x, Tensor weight, Tensor? bias, float eps, str activation) -> Tensor",
+    schema="(Tensor x, Tensor weight, Tensor? bias, float eps, str activation,"
+    " Tensor? residual) -> Tensor",
     reference=reference.forward,
     fake=_fake,
     backends=[

@@ -1,4 +1,4 @@
-"""The definition of rms_norm3d, y = activation(x / rms_c(x) * weight + bias); gradients."""
+"""The definition of rms_norm3d, y = activation(x / rms_c(x) * weight + bias) + residual."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from torch import Tensor
 from ..contract import layout_of, wide
 
 
-def forward(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, activation: str) -> Tensor:
+def forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    eps: float,
+    activation: str,
+    residual: Tensor | None,
+) -> Tensor:
     """Return y."""
     normed, _ = _normalise(x, eps)
     z = _affine(normed, weight, bias)
@@ -16,6 +23,8 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, activati
         z = z * torch.sigmoid(z)
     elif activation == "relu":
         z = torch.relu(z)
+    if residual is not None:
+        z = z + residual.to(z.dtype)
     return z.to(x.dtype).contiguous(memory_format=layout_of(x))
 
 

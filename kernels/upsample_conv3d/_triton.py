@@ -118,6 +118,18 @@ def add_product(
 
 
 @triton.jit
+def part_of(b_acc, PART: tl.constexpr, PARTS: tl.constexpr):
+    """Columns of a part of a tile: of its only one, or of its first or second half."""
+    if PARTS == 1:
+        b_part = b_acc
+    else:
+        shape: tl.constexpr = b_acc.shape
+        b_low, b_high = b_acc.reshape(shape[0], 2, shape[1] // 2).permute(0, 2, 1).split()
+        b_part = b_low if PART == 0 else b_high
+    return b_part
+
+
+@triton.jit
 def store_columns(
     b_even, b_odd, y_ptr, bias_ptr, shortcut_ptr, offs_p, offs_o, first_row, phase, H, W, C, O,
     HAS_BIAS: tl.constexpr, PHASES: tl.constexpr, GROUP: tl.constexpr,
@@ -136,8 +148,11 @@ def store_columns(
         b_odd += b_bias
     if shortcut_ptr is not None:
         at_x = ((offs_h * W + offs_w) * C)[:, None]
-        b_even += repeated(shortcut_ptr, at_x, phase, offs_o, mask, PHASES, GROUP)
-        b_odd += repeated(shortcut_ptr, at_x, phase + 1, offs_o, mask, PHASES, GROUP)
+        b_x = repeated(shortcut_ptr, at_x, phase, offs_o, mask, PHASES, GROUP)
+        b_even += b_x
+        if GROUP % 2 != 0:  # else both columns, an even and the next odd phase, repeat one channel
+            b_x = repeated(shortcut_ptr, at_x, phase + 1, offs_o, mask, PHASES, GROUP)
+        b_odd += b_x
     at = (first_row + 2 * offs_h) * (2 * W) + 2 * offs_w
     at = at[:, None] * O + offs_o[None, :]
     tl.store(y_ptr + at, b_even.to(y_ptr.dtype.element_ty), mask=mask)
@@ -194,11 +209,16 @@ def product_kernel(
         if DOUBLED_T:
             frame = frame // 2
         shortcut_ptr += (first_frame + frame).to(tl.int64) * (H * W * C)
-    store_columns(
-        b_even, b_odd, y_ptr, bias_ptr, shortcut_ptr, start_m + tl.arange(0, BLOCK_M),
-        start_n + offs_n, pid_frame.to(tl.int64) * (2 * H) + b, (a * 2 + b) * 2, H, W, C, O,
-        HAS_BIAS, 8 if DOUBLED_T else 4, GROUP,
-    )  # fmt: skip
+    # With a shortcut in two halves: the addresses of a whole tile would spill.
+    PARTS: tl.constexpr = 1 if shortcut_ptr is None else 2
+    for part in tl.static_range(PARTS):
+        store_columns(
+            part_of(b_even, part, PARTS), part_of(b_odd, part, PARTS), y_ptr, bias_ptr,
+            shortcut_ptr, start_m + tl.arange(0, BLOCK_M),
+            start_n + part * (BLOCK_N // PARTS) + tl.arange(0, BLOCK_N // PARTS),
+            pid_frame.to(tl.int64) * (2 * H) + b, (a * 2 + b) * 2, H, W, C, O,
+            HAS_BIAS, 8 if DOUBLED_T else 4, GROUP,
+        )  # fmt: skip
 
 
 def forward(
@@ -295,7 +315,8 @@ def plan_product(
             "C_PADDED": c_padded, "O_PADDED": o_padded, "DOUBLED_T": scale[0] == 2,
             "HAS_BIAS": bias is not None, "ZEROS": zeros,
             "GROUP": 1 if shortcut is None else shortcut.group, "DESCRIPTORS": config.descriptors,
-            **absent, "BLOCK_M": config.block_m, "BLOCK_N": config.block_n, "BLOCK_K": config.block_k,
+            **absent,
+            "BLOCK_M": config.block_m, "BLOCK_N": config.block_n, "BLOCK_K": config.block_k,
         },
         num_warps=config.num_warps,
         num_stages=config.num_stages,

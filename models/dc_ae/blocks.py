@@ -48,9 +48,11 @@ class RMSNorm3d(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor, activation: str = "none") -> Tensor:
-        """Normalise x `[B, C, T, H, W]`."""
-        return rms_norm3d(x, self.weight, self.bias, _NORM_EPS, activation)
+    def forward(
+        self, x: Tensor, activation: str = "none", residual: Tensor | None = None
+    ) -> Tensor:
+        """Normalise x `[B, C, T, H, W]`, and add what is given."""
+        return rms_norm3d(x, self.weight, self.bias, _NORM_EPS, activation, residual)
 
 
 class ResBlock(nn.Module):
@@ -71,12 +73,12 @@ class ResBlock(nn.Module):
 
     def normalised(self, h: Tensor, x: Tensor) -> Tensor:
         """Add the norm of what the convolutions made to x."""
-        y: Tensor = x + self.main["conv2"].norm(h)
+        y: Tensor = self.main["conv2"].norm(h, residual=x)
         return y
 
 
 class LiteMLA(nn.Module):
-    """Linear attention over all positions, at two scales."""
+    """Linear attention over all positions, at two scales; added to the input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -98,12 +100,12 @@ class LiteMLA(nn.Module):
         mixed = linear_attention(
             self.qkv(x), depthwise.weight, pointwise.weight, HEAD_DIM, _ATTENTION_EPS
         )
-        y: Tensor = self.proj.norm(self.proj(mixed))
+        y: Tensor = self.proj.norm(self.proj(mixed), residual=x)
         return y
 
 
 class GLUMBConv(nn.Module):
-    """Expansion, depthwise convolution, gate, projection."""
+    """Expansion, depthwise convolution, gate, projection; added to the input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -118,20 +120,20 @@ class GLUMBConv(nn.Module):
         h = glu_mb_conv(
             x, inverted.weight, inverted.bias, depth.weight, depth.bias, point.conv.weight
         )
-        y: Tensor = point.norm(h)
+        y: Tensor = point.norm(h, residual=x)
         return y
 
 
-class Residual(nn.Module):
-    """A module under the key `main`, added to its input."""
+class Branch(nn.Module):
+    """A module under the key `main`, which adds its own input."""
 
     def __init__(self, main: nn.Module) -> None:
         super().__init__()
         self.main = main
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the module's result to x."""
-        y: Tensor = x + self.main(x)
+        """Run the module."""
+        y: Tensor = self.main(x)
         return y
 
 
@@ -140,8 +142,8 @@ class EViTBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.context_module = Residual(LiteMLA(channels))
-        self.local_module = Residual(GLUMBConv(channels))
+        self.context_module = Branch(LiteMLA(channels))
+        self.local_module = Branch(GLUMBConv(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x `[B, C, T, H, W]` to the same shape."""

@@ -10,6 +10,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from opensora_fast.kernels.footprint import uncounted
+
 from ..checkpoint import CheckpointMixin
 from ..latent_space import LatentSpaceMixin
 from ..memory import rows_within
@@ -199,13 +201,14 @@ class VideoDCAE(CheckpointMixin[VideoDCAEConfig], LatentSpaceMixin[VideoDCAEConf
         """Encode or decode sample by sample, with as many rows at a time as the budget allows."""
         if tiling == "original":
             raise ValueError(f"VideoDCAE.{task}: give either memory_budget or a tiling")
-        twin, meta = self._twin(), torch.empty(x.shape, dtype=x.dtype, device="meta")
         height = x.shape[3]
         if task == "decode":
             height *= 2 ** max(self.config.num_stages - 1 - num_slab_stages(self.config), 0)
-        rows = rows_within(
-            lambda n: twin._in_rows(meta, task, n), height, budget, f"VideoDCAE.{task}"
-        )
+        with uncounted():
+            twin, meta = self._twin(), torch.empty(x.shape, dtype=x.dtype, device="meta")
+            rows = rows_within(
+                lambda n: twin._in_rows(meta, task, n), height, budget, f"VideoDCAE.{task}"
+            )
         return self._in_rows(x, task, rows)
 
     def _twin(self) -> VideoDCAE:

@@ -13,7 +13,9 @@ from opensora_fast import __version__
 
 Model = Annotated[
     str,
-    typer.Option(help='"tiny" (shipped), a pipeline folder, or a Hugging Face id owner/name.'),
+    typer.Option(
+        help='"tiny" or "tiny-hc" (shipped), a pipeline folder, or a Hugging Face id owner/name.'
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[

@@ -114,7 +114,7 @@ def test_names_that_lead_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="is a file"):
         read_index(tmp_path / "file")
-    monkeypatch.setattr(components, "TINY_FOLDER", tmp_path / "tiny")
+    monkeypatch.setattr(components, "ASSETS", tmp_path)
     with pytest.raises(FileNotFoundError, match="no tiny model"):
         read_index("tiny")
 

@@ -51,10 +51,10 @@ def test_tiles_take_less_memory() -> None:
 def test_a_budget_for_the_decoder_is_kept() -> None:
     size = SamplingConfig(num_frames=16, height=256, width=256)
     whole, within = (
-        plan("open-sora-v2-hc", size, budget_gib=budget).stages["decode"] for budget in (None, 0.4)
+        plan("open-sora-v2-hc", size, budget_gib=budget).stages["decode"] for budget in (None, 0.25)
     )
-    assert whole.activation_bytes > 4 * within.activation_bytes
-    assert within.activation_bytes <= 0.4 * 2**30
+    assert whole.activation_bytes > 3 * within.activation_bytes
+    assert within.activation_bytes <= 0.25 * 2**30
     # The rows around a slab that an upsampling makes twice.
     assert whole.flops < within.flops < 1.3 * whole.flops
     with pytest.raises(ValueError, match="the least that this size can be done with is"):

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opensora_fast.kernels import channel_duplicate_shuffle3d, pixel_unshuffle_average3d
+from opensora_fast.kernels.common import pixel_shuffle_launch
 from opensora_fast.kernels.common.pixel_shuffle import Split
 
 scales = st.tuples(*[st.integers(1, 3)] * 3)
@@ -105,6 +106,35 @@ def test_only_what_wants_a_gradient_gets_one():
 )
 def test_a_group_is_a_box_of_channels_and_pixels(large, small, scale, expected):
     assert Split.of(large, small, scale) == (None if expected is None else Split(*expected))
+
+
+@given(problems(), st.integers(1, 5000), st.integers(1, 5000), st.booleans(), st.booleans())
+def test_triton_launches_cover_every_pixel_and_channel(
+    problem, width, times_channels, channels_last, spread
+):
+    large, small, _, scale = problem
+    problem = pixel_shuffle_launch.Problem(
+        rows=7,
+        width=width,
+        small_channels=small * times_channels,
+        large_channels=large * times_channels,
+        scale=scale,
+        channels_last=channels_last,
+    )
+    assert problem.runs * problem.joined == problem.pixels
+    assert problem.terms * problem.joined == problem.group
+    config = pixel_shuffle_launch.pick(problem, spread=spread)
+    at_large = config.whole_blocks or spread
+    channels = problem.large_channels if at_large else problem.small_channels
+    pixels = width * (scale[2] if spread and not config.whole_blocks else 1)
+    rows = 7 * (scale[0] * scale[1] if spread and not config.whole_blocks else 1)
+    assert config.rows == rows
+    assert config.width_tiles * config.block_w >= pixels
+    assert config.channel_tiles * config.block_c >= channels
+    assert config.block_w * config.block_c <= 2048
+    if config.whole_blocks:
+        # A tile of blocks is a whole number of groups.
+        assert config.block_c * problem.runs % problem.terms == 0
 
 
 X = torch.ones(1, 4, 2, 4, 6)

@@ -58,6 +58,17 @@ def test_linear_in_weight_and_bias(shape, seed):
     torch.testing.assert_close(rms_norm3d(x, weight, bias), expected)
 
 
+@given(shapes, seeds, activations)
+def test_a_residual_is_added_and_gets_the_gradient(shape, seed, activation):
+    x, weight, bias = inputs(shape, seed)
+    residual = torch.randn_like(x).requires_grad_()
+    plain = rms_norm3d(x, weight, bias, 1e-5, activation)
+    y = rms_norm3d(x, weight, bias, 1e-5, activation, residual)
+    torch.testing.assert_close(y, plain + residual)
+    (grad,) = torch.autograd.grad(y, residual, plain)
+    assert torch.equal(grad, plain)
+
+
 @pytest.mark.parametrize("activation", ["none", "silu", "relu"])
 def test_a_nan_stays_at_its_position(activation):
     for backend_dtype in (torch.float32, torch.float64):
@@ -74,6 +85,7 @@ def test_a_nan_stays_at_its_position(activation):
         ({"weight": torch.ones(3)}, ValueError, r"weight has shape \[3\], expected \[4\]"),
         ({"bias": torch.ones(1, 4)}, ValueError, r"bias has shape \[1, 4\]"),
         ({"bias": torch.ones(4, dtype=torch.int8)}, TypeError, "bias must be floating-point"),
+        ({"residual": torch.ones(1, 4, 1, 2, 2)}, ValueError, r"residual has shape .* 2, 3\]"),
         ({"eps": -1.0}, ValueError, "eps must not be negative"),
         ({"activation": "gelu"}, ValueError, "unknown activation 'gelu', accepted are none, silu"),
     ],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from opensora_fast.models import HunyuanVAEConfig, MMDiTConfig
+from opensora_fast.models import HunyuanVAEConfig, MMDiTConfig, VideoDCAEConfig
 from opensora_fast.train.clips import ClipSource
 from opensora_fast.train.config import (
     AutoencoderConfig,
@@ -62,10 +62,48 @@ RUN = RunConfig(
     transformer_precision="fp32",
 )
 
+_WIDTHS = (4, 8, 16, 32, 32, 32)
+
+HC_RUN = dataclasses.replace(
+    RUN,
+    autoencoder=AutoencoderConfig(
+        model=VideoDCAEConfig(
+            latent_channels=16,
+            encoder_widths=_WIDTHS,
+            encoder_depths=(1,) * 6,
+            decoder_widths=_WIDTHS,
+            decoder_depths=(1,) * 6,
+        ),
+        phases=(
+            Phase(num_frames=1, batch_size=2, num_steps=2, first_lr=1.0, last_lr=0.5),
+            Phase(num_frames=8, batch_size=2, num_steps=2, first_lr=0.5, last_lr=0.1),
+        ),
+        image_batch_size=2,
+        crop_size=32,
+        clips_per_scene=1,
+        real_share=0.0,
+        large_share=0.0,
+        latent_noise=0.1,
+        warmup_steps=1,
+    ),
+    diffusion=dataclasses.replace(
+        RUN.diffusion,
+        model=dataclasses.replace(RUN.diffusion.model, patch_size=1),
+    ),
+    num_frames=8,
+    size=32,
+)
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> RunConfig:
     return dataclasses.replace(RUN, out=str(tmp_path / "run"))
+
+
+@pytest.fixture
+def hc_config(tmp_path: Path) -> RunConfig:
+    """A deep autoencoder whose latents have as many channels as the other run's tokens."""
+    return dataclasses.replace(HC_RUN, out=str(tmp_path / "hc"))
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +111,12 @@ def source() -> ClipSource:
     """Rendered clips, and one real clip that is large enough for large crops."""
     video = np.random.default_rng(0).integers(0, 256, (6, 36, 40, 3), dtype=np.uint8)
     return ClipSource(5, 16, [video], seed=0, rounds=1)
+
+
+@pytest.fixture(scope="session")
+def hc_source() -> ClipSource:
+    """Rendered clips of 8 frames of 32x32."""
+    return ClipSource(8, 32, [], seed=0, rounds=1)
 
 
 @pytest.fixture(scope="session")

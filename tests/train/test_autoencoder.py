@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from opensora_fast.models import HunyuanVAE
-from opensora_fast.train.autoencoder import AutoencoderStage, initialize
+from opensora_fast.train.autoencoder import AutoencoderStage
 from opensora_fast.train.clips import ClipSource
 from opensora_fast.train.config import Phase, RunConfig
+from opensora_fast.train.hunyuan_vae import initialize
 
 
 def early_taps(parameters: dict[str, Tensor]) -> list[Tensor]:

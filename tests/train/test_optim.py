@@ -80,12 +80,13 @@ def test_parameters_are_shared_out_by_axes_and_name() -> None:
         "a.weight": (4, 4),
         "a.bias": (4,),
         "b.weight": (2, 3, 1),
+        "depthwise.weight": (4, 1, 3),
     }
     parameters = {name: torch.zeros(shape).requires_grad_() for name, shape in shapes.items()}
     muon, adamw = muon_and_adamw(parameters, ("conv_in",), muon_lr=0.5, adamw_lr=0.25)
     names = {id(p): name for name, p in parameters.items()}
     given = [[names[id(p)] for p in o.param_groups[0]["params"]] for o in (muon, adamw)]
-    assert given == [["a.weight", "b.weight"], ["conv_in.weight", "a.bias"]]
+    assert given == [["a.weight", "b.weight"], ["conv_in.weight", "a.bias", "depthwise.weight"]]
 
     for factor in (0.5, 2.0):  # always of the first rate, not of the last
         scale_learning_rates((muon, adamw), factor)

@@ -118,9 +118,9 @@ def test_words_become_a_configuration() -> None:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["huge"], "expected one preset (tiny), got huge"),
-        (["tiny", "tiny"], "expected one preset (tiny), got tiny tiny"),
-        (["run.seed=1"], "expected one preset (tiny), got none"),
+        (["huge"], "expected one preset (tiny, tiny-hc), got huge"),
+        (["tiny", "tiny"], "expected one preset (tiny, tiny-hc), got tiny tiny"),
+        (["run.seed=1"], "expected one preset (tiny, tiny-hc), got none"),
         (["tiny", "text.lrr=1"], "there is no field text.lrr; did you mean 'lr'?"),
         (
             ["tiny", "optim.lr=1"],
@@ -131,6 +131,10 @@ def test_words_become_a_configuration() -> None:
         (["tiny", "autoencoder.phases=1"], "autoencoder.phases has parts"),
         (["tiny", "stages=text,foo"], "unknown stage 'foo'; there are text, autoencoder"),
         (["tiny", "run.num_frames=16"], "num_frames must be 4k + 1, got 16"),
+        (["tiny-hc", "run.num_frames=17"], "num_frames must be 1 or a multiple of 4 from 8 on"),
+        (["tiny-hc", "run.size=80"], "size must be a multiple of 32, got 80"),
+        (["tiny", "autoencoder.latent_noise=0.1"], "a HunyuanVAE learns its own noise"),
+        (["tiny-hc", "autoencoder.teacher="], "distill_weight needs a teacher"),
         (["tiny", "run.size=60"], "size must be a multiple of 16, got 60"),
         (["tiny", "text.width=64"], "text.width is 64, the transformer takes 96"),
         (["tiny", "text.batch_size=0"], "TextConfig.batch_size must be positive, got 0"),

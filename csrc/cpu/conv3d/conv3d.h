@@ -42,6 +42,7 @@ enum class Algorithm : std::int32_t {
   kTilesUpsample = 5,  // the same with every output phase's taps summed beforehand
   kNarrow = 6,         // few outputs: taps are columns of one product; stride 1
   kWinogradHalf = 7,   // kWinograd2 with products of bfloat16
+  kTilesNarrow = 8,    // kNarrow with its product on bfloat16 matrix tiles
 };
 
 const char* algorithm_name(Algorithm algorithm);

@@ -20,7 +20,7 @@ void run_typed(const Params& p) {
     case Algorithm::kUpsample:
       return Upsample<T>(p).run();
     case Algorithm::kNarrow:
-      return Narrow<T>(p).run();
+      return Narrow<T, VectorRows<T>>(p).run();
     default:
       return Direct<T>(p).run();
   }

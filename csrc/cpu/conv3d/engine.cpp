@@ -22,8 +22,9 @@ constexpr IsaRow<Params> kTable[] = OSF_ISA_TABLE(conv3d, run);
 }  // namespace
 
 void run(const Params& p) {
-  const bool on_tiles =
-      p.plan.algorithm == Algorithm::kTiles || p.plan.algorithm == Algorithm::kTilesUpsample;
+  const bool on_tiles = p.plan.algorithm == Algorithm::kTiles ||
+                        p.plan.algorithm == Algorithm::kTilesUpsample ||
+                        p.plan.algorithm == Algorithm::kTilesNarrow;
   check(p.mean == nullptr || !upsamples(p.geometry),
         "conv3d: an activation before an upsampling is not folded in");
   if (p.batch == 0) return;

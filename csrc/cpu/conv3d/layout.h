@@ -62,8 +62,14 @@ inline std::int64_t front_padding(const Geometry& g, int axis) {
   return causal ? g.kernel[0] - 1 : g.kernel[axis] / 2;
 }
 
-// Columns of the product when every tap of every output is one.
+// Columns of the product when every tap of every output is one, and the pointwise convolution that
+// it is.
 inline std::int64_t narrow_columns(const Geometry& g) { return num_taps(g) * g.out_channels; }
+
+inline Geometry narrow_product(const Geometry& g) {
+  return {g.channels, narrow_columns(g), {1, 1, 1}, {1, 1, 1},
+          {1, 1, 1},  g.padding,         g.dtype,   false};
+}
 
 inline bool upsamples(const Geometry& g) {
   return g.scale[0] != 1 || g.scale[1] != 1 || g.scale[2] != 1;

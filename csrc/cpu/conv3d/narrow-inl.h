@@ -1,5 +1,6 @@
 // Few outputs: every tap of every output is a column of one product, P = activated x times
 // [C][taps * O], and y is a sum of shifted columns of P. A vector of outputs would be mostly empty.
+// How a row of x is multiplied is a class of its own, `Rows`: see VectorRows.
 //
 // One unit of work is some rows of y, through all frames: a row of x is activated once, multiplied,
 // and its columns are added to the rows and frames of y that they belong to. Stride 1. Included
@@ -9,15 +10,49 @@ namespace osf::conv3d::OSF_ISA {
 
 inline constexpr std::int64_t kNarrowRows = 16;
 
+// Rows of pixels times the columns, in float32 on vectors. A row is padded to `columns` positions.
 template <class T>
-class Narrow {
+class VectorRows {
  public:
-  explicit Narrow(const Params& params) : p(params), g(params.geometry) {
-    for (int axis = 0; axis < 3; ++axis) front[axis] = front_padding(g, axis);
-    columns = p.out_size[2] + g.kernel[2] - 1;
+  using Value = float;
+  VectorRows(const Params& params, std::int64_t columns)
+      : p(params), g(params.geometry), columns_(columns) {
     channels = ceil_div(g.channels, W) * W;
     panel = panel_width(narrow_columns(g), p.plan.isa);
-    width = panel * num_panels(narrow_columns(g), p.plan.isa);
+  }
+
+  // What a row takes when it is activated, and the rows and columns of its product.
+  std::int64_t row_values() const { return columns_ * channels; }
+  std::int64_t positions() const { return columns_; }
+  std::int64_t width() const { return panel * num_panels(narrow_columns(g), p.plan.isa); }
+
+  void multiply_row(const T* image, std::int64_t row, const Activation& f, float* values,
+                    float* product) const {
+    fill_row(p, image, row, f, 0, g.channels, front_padding(g, 2), columns_, values, channels);
+    with_panel(narrow_columns(g), p.plan.isa, [&](auto vectors) {
+      constexpr int kVectors = decltype(vectors)::value;
+      const float* const a[1] = {values};
+      for (std::int64_t n = 0; n * panel < width(); ++n) {
+        const float* const b = static_cast<const float*>(p.packed) + n * g.channels * panel;
+        float* const c = product + n * panel;
+        multiply<kVectors, Into::kSet>({a, 1, channels, b, g.channels, c, c, width()}, columns_);
+      }
+    });
+  }
+
+ private:
+  const Params& p;
+  const Geometry& g;
+  std::int64_t columns_, channels, panel;
+};
+
+template <class T, class Rows>
+class Narrow {
+ public:
+  explicit Narrow(const Params& params)
+      : p(params), g(params.geometry), multiplied(params, p.out_size[2] + g.kernel[2] - 1) {
+    for (int axis = 0; axis < 3; ++axis) front[axis] = front_padding(g, axis);
+    width = multiplied.width();
     // At least two units a thread, if there are so many rows.
     const std::int64_t fair = ceil_div(p.batch * p.out_size[1], 2 * team_size());
     rows = std::clamp<std::int64_t>(fair, 1, kNarrowRows);
@@ -27,14 +62,17 @@ class Narrow {
   }
 
   void run() {
-    const std::int64_t row_values = columns * channels, product_values = columns * width;
+    using Value = typename Rows::Value;
+    const std::int64_t row_values = multiplied.row_values();
+    const std::int64_t product_values = multiplied.positions() * width;
     const std::int64_t threads = team_size();
     Scratch scratch(static_cast<std::size_t>(threads) *
-                    (Scratch::room<float>(row_values) + Scratch::room<float>(product_values) +
+                    (Scratch::room<Value>(row_values) + Scratch::room<float>(product_values) +
                      Scratch::room<float>(sums_size)));
     std::vector<Room> rooms;
     for (std::int64_t i = 0; i < threads; ++i) {
-      float* const row = scratch.take<float>(row_values);
+      Value* const row = scratch.take<Value>(row_values);
+      std::fill_n(row, row_values, Value{});
       float* const product = scratch.take<float>(product_values);
       rooms.push_back({row, product, scratch.take<float>(sums_size)});
     }
@@ -49,7 +87,7 @@ class Narrow {
  private:
   // A thread's activated row, its products, and the unfinished frames of y.
   struct Room {
-    float* row;
+    typename Rows::Value* row;
     float* product;
     float* sums;
   };
@@ -66,10 +104,7 @@ class Narrow {
       for (std::int64_t i = 0; frame < p.size[0] && i < count + g.kernel[1] - 1; ++i) {
         const std::int64_t row = source_of(first + i - front[1], p.size[1], g.padding);
         if (row < 0) continue;
-        fill_row(p, x + frame * frame_size, row, f, 0, g.channels, front[2], columns, room.row,
-                 channels);
-        with_panel(narrow_columns(g), p.plan.isa,
-                   [&](auto vectors) { multiply_row<decltype(vectors)::value>(room); });
+        multiplied.multiply_row(x + frame * frame_size, row, f, room.row, room.product);
         add_row(frame, i, count, room);
       }
       const std::int64_t done = frame + front[0] - (g.kernel[0] - 1);
@@ -86,16 +121,6 @@ class Narrow {
   void start_frame(float* sums) const {
     for (std::int64_t i = 0; i < rows * row_size; ++i) {
       sums[i] = p.bias == nullptr ? 0.0f : p.bias[i % g.out_channels];
-    }
-  }
-
-  template <int kVectors>
-  void multiply_row(const Room& room) const {
-    const float* const a[1] = {room.row};
-    for (std::int64_t n = 0; n * panel < width; ++n) {
-      const float* const b = static_cast<const float*>(p.packed) + n * g.channels * panel;
-      float* const c = room.product + n * panel;
-      multiply<kVectors, Into::kSet>({a, 1, channels, b, g.channels, c, c, width}, columns);
     }
   }
 
@@ -145,8 +170,9 @@ class Narrow {
 
   const Params& p;
   const Geometry& g;
+  const Rows multiplied;
   std::int64_t front[3];
-  std::int64_t columns, channels, panel, width, rows, blocks, row_size, sums_size;
+  std::int64_t width, rows, blocks, row_size, sums_size;
 };
 
 }  // namespace osf::conv3d::OSF_ISA

@@ -5,6 +5,7 @@
 // kWinogradHalf [plane][panel][time plane][c / 2][column][c % 2], bfloat16
 // kUpsample     [panel][set][c][column]
 // kNarrow       [panel][c][column], columns [tap][o]
+// kTilesNarrow  as kTiles of a pointwise convolution to columns [tap][o]
 // kTiles*       [phase][panel][c / 32][tap][part][column / 16][c / 2 % 16][column % 16][c % 2],
 //               bfloat16
 #include <algorithm>
@@ -244,6 +245,20 @@ void pack_tiles(const Source& source, const Geometry& g, BFloat16* packed) {
       });
 }
 
+void pack_tiles_narrow(const Source& source, const Geometry& g, BFloat16* packed) {
+  std::vector<float> columns(static_cast<std::size_t>(narrow_columns(g) * g.channels));
+  float* out = columns.data();
+  for (std::int64_t tap = 0; tap < source.taps; ++tap) {
+    for (std::int64_t o = 0; o < g.out_channels; ++o) {
+      for (std::int64_t c = 0; c < g.channels; ++c) {
+        *out++ = source.weight[(o * g.channels + c) * source.taps + tap];
+      }
+    }
+  }
+  const Geometry product = narrow_product(g);
+  pack_tiles({columns.data(), g.channels, product.out_channels, 1}, product, packed);
+}
+
 }  // namespace
 
 void pack(const Geometry& g, const Plan& plan, const float* weight, void* packed) {
@@ -263,6 +278,8 @@ void pack(const Geometry& g, const Plan& plan, const float* weight, void* packed
       return pack_upsample(source, g.scale[0] == 2, plan.isa, floats);
     case Algorithm::kNarrow:
       return pack_narrow(source, g, plan.isa, floats);
+    case Algorithm::kTilesNarrow:
+      return pack_tiles_narrow(source, g, static_cast<BFloat16*>(packed));
     case Algorithm::kTiles:
     case Algorithm::kTilesUpsample:
       return pack_tiles(source, g, static_cast<BFloat16*>(packed));

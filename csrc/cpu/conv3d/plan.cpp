@@ -40,7 +40,9 @@ Algorithm choose(const Geometry& g, Isa isa) {
   const bool tiles = isa == Isa::kAmx && g.channels >= kMinTileChannels;
   const bool half = g.dtype == DType::kBFloat16;
   if (upsamples(g)) return tiles && half ? Algorithm::kTilesUpsample : Algorithm::kUpsample;
-  if (half && tiles) return Algorithm::kTiles;
+  if (half && tiles) {
+    return is_narrow(g) && is_centered(g.padding) ? Algorithm::kTilesNarrow : Algorithm::kTiles;
+  }
   if (is_narrow(g)) return Algorithm::kNarrow;
   if (!takes_winograd(g)) {
     return tiles && num_taps(g) > 1 ? Algorithm::kTiles : Algorithm::kDirect;
@@ -69,6 +71,8 @@ std::int64_t packed_bytes(const Geometry& g, Algorithm algorithm, Isa isa) {
     case Algorithm::kNarrow:
       return static_cast<std::int64_t>(sizeof(float)) * g.channels *
              num_panels(narrow_columns(g), isa) * panel_width(narrow_columns(g), isa);
+    case Algorithm::kTilesNarrow:
+      return packed_bytes(narrow_product(g), Algorithm::kTiles, isa);
     case Algorithm::kTiles:
     case Algorithm::kTilesUpsample:
       break;
@@ -119,6 +123,8 @@ const char* algorithm_name(Algorithm algorithm) {
       return "narrow";
     case Algorithm::kWinogradHalf:
       return "winograd 2x2 in bfloat16";
+    case Algorithm::kTilesNarrow:
+      return "tiles narrow";
   }
   return "an unknown algorithm";
 }

@@ -37,10 +37,11 @@ struct Block {
   std::int64_t slab_weights;
 };
 
-// sums [32][32] = sum over slabs and taps of two tiles of positions, from `first` and `second`
-// values on, times two of outputs.
+// sums [32][32], whose rows are `step` values apart, = sum over slabs and taps of two tiles of
+// positions, from `first` and `second` values on, times two of outputs.
 template <int kInputParts, int kWeightParts>
-void multiply_block(const Block& block, std::int64_t first, std::int64_t second, float* sums) {
+void multiply_block(const Block& block, std::int64_t first, std::int64_t second, float* sums,
+                    std::int64_t step = kTilePanel) {
   const std::int64_t row_bytes = block.row_step * static_cast<std::int64_t>(sizeof(BFloat16));
   const auto load_rows = [&](const BFloat16* a) {
     _tile_loadd(4, a + first, row_bytes);
@@ -66,11 +67,11 @@ void multiply_block(const Block& block, std::int64_t first, std::int64_t second,
       weights += kWeightParts * 2 * kTileValues;
     }
   }
-  constexpr int kRowBytes = kTilePanel * static_cast<int>(sizeof(float));
-  _tile_stored(0, sums, kRowBytes);
-  _tile_stored(1, sums + 16, kRowBytes);
-  _tile_stored(2, sums + 16 * kTilePanel, kRowBytes);
-  _tile_stored(3, sums + 16 * kTilePanel + 16, kRowBytes);
+  const std::int64_t step_bytes = step * static_cast<std::int64_t>(sizeof(float));
+  _tile_stored(0, sums, step_bytes);
+  _tile_stored(1, sums + 16, step_bytes);
+  _tile_stored(2, sums + 16 * step, step_bytes);
+  _tile_stored(3, sums + 16 * step + 16, step_bytes);
 }
 
 template <class T>

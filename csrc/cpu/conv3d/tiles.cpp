@@ -21,14 +21,21 @@
 #undef OSF_ISA
 #define OSF_ISA amx
 #include "cpu/conv3d/activate-inl.h"
+#include "cpu/conv3d/gemm-inl.h"
 #include "cpu/conv3d/shortcut-inl.h"
 //
+#include "cpu/conv3d/narrow-inl.h"
 #include "cpu/conv3d/tiles-inl.h"
+//
+#include "cpu/conv3d/tiles-narrow-inl.h"
 #undef OSF_ISA
 #pragma GCC pop_options
 
 namespace osf::conv3d {
 void run_tiles(const Params& p) {
+  if (p.plan.algorithm == Algorithm::kTilesNarrow) {
+    return amx::Narrow<BFloat16, amx::TileRows<BFloat16>>(p).run();
+  }
   p.geometry.dtype == DType::kFloat32 ? amx::Tiles<float>(p).run() : amx::Tiles<BFloat16>(p).run();
 }
 }  // namespace osf::conv3d

@@ -12,8 +12,11 @@
 
 namespace osf::conv3d::OSF_ISA {
 
+// A patch's maps fit into the cache, unless channels are so many that hardly a pixel would: every
+// patch streams through all weights.
 inline constexpr std::int64_t kUpsampleColumns = 64;
 inline constexpr std::int64_t kUpsampleMapBytes = 1 << 20;
+inline constexpr std::int64_t kUpsamplePixels = 64;
 
 template <class T>
 class Upsample {
@@ -25,7 +28,9 @@ class Upsample {
     patch[1] = std::min(p.size[2], kUpsampleColumns);
     const std::int64_t row_bytes =
         kMaps * (patch[1] + 1) * channels * static_cast<std::int64_t>(sizeof(float));
-    patch[0] = std::clamp<std::int64_t>(kUpsampleMapBytes / row_bytes - 1, 1, p.size[1]);
+    const std::int64_t rows =
+        std::max(kUpsampleMapBytes / row_bytes - 1, ceil_div(kUpsamplePixels, patch[1]));
+    patch[0] = std::min(rows, p.size[1]);
     patches[0] = ceil_div(p.size[1], patch[0]);
     patches[1] = ceil_div(p.size[2], patch[1]);
     map_size = (patch[0] + 1) * (patch[1] + 1) * channels + kPlaneGap;

@@ -44,6 +44,19 @@ def test_rms_norm3d(activation: str, layout: str, dtype: torch.dtype) -> None:
     )
 
 
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_residual(layout: str, whole: bool, request: pytest.FixtureRequest) -> None:
+    if not whole:
+        request.getfixturevalue("in_pieces")
+    residual = noise(2, 12, 1, 5, 7, dtype=torch.float16, seed=3)
+
+    def with_residual(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
+        return rms_norm3d(x, weight, bias, 1e-5, "silu", residual)
+
+    assert_agrees(with_residual, (*inputs(2, 12, 1, 5, 7, layout=layout), residual))
+
+
 @pytest.mark.usefixtures("in_pieces")
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("activation", ["none", "silu", "relu"])
