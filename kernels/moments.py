@@ -41,6 +41,44 @@ def channel_moments(y: Tensor) -> Tensor:
     return torch.stack([mean, variances.mean(0) + (means - mean).square().mean(0)], dim=1)
 
 
+class MomentsOfParts:
+    """Mean and variance of every channel of a video that is made part by part."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._merged: Tensor | None = None
+
+    def add(self, moments: Tensor, part: Tensor) -> None:
+        """Take in a part.
+
+        Args:
+            moments: [B, 2, C] of its channels.
+            part: [B, C, ...]; only its size is looked at.
+
+        Numerics:
+            Chan's formula for two sets, in the dtype of the moments: no difference of squares.
+        """
+        count = part[0, 0].numel()
+        before, self._count = self._count, self._count + count
+        if self._merged is None:
+            self._merged = moments
+            return
+        share = count / self._count
+        (mean, variance), (other, spread) = self._merged.unbind(1), moments.unbind(1)
+        apart = other - mean
+        variance = (
+            variance
+            + share * (spread - variance)
+            + (before * share / self._count) * (apart.square())
+        )
+        self._merged = torch.stack([mean + share * apart, variance], dim=1)
+
+    def merged(self) -> Tensor:
+        """The moments [B, 2, C] of all parts together."""
+        assert self._merged is not None, "there are no parts"
+        return self._merged
+
+
 def group_moments(moments: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
     """Mean and variance of every group of channels.
 

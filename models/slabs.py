@@ -9,7 +9,7 @@ and columns at once. A slab is handed over, never kept: the one who yields it fo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ _ROWS = 3
 
 # Of the slabs: the channels of a position side by side.
 LAYOUT = torch.channels_last_3d
+
+# What a layer meets above the first row and below the last.
+Border: TypeAlias = Literal["zeros", "repeated"]
 
 # Rows, and whether they are the last.
 Slab: TypeAlias = "tuple[Tensor, bool]"
@@ -57,13 +60,22 @@ def collected(
         The whole.
     """
     whole = torch.empty(tuple(shape), dtype=like.dtype, device=like.device, memory_format=layout)
+    write(slabs, whole)
+    return whole
+
+
+def write(slabs: Slabs, whole: Tensor) -> None:
+    """Write slabs, one after the other, into a tensor.
+
+    It may be the one that they are made of: a step has read the rows it needs, and one more, before
+    it makes a row.
+    """
     row = 0
     for slab, _ in slabs:
         whole[:, :, :, row : row + slab.shape[_ROWS]] = slab
         row += slab.shape[_ROWS]
         del slab
-    assert row == shape[_ROWS], f"{row} rows of {shape[_ROWS]}"
-    return whole
+    assert row == whole.shape[_ROWS], f"{row} rows of {whole.shape[_ROWS]}"
 
 
 def pieces(slabs: Slabs, limit: int) -> Slabs:
@@ -88,17 +100,21 @@ def pointwise(slabs: Slabs, function: Callable[[Tensor], Tensor]) -> Slabs:
         yield handed.pop(), last
 
 
-def neighbours(slabs: Slabs, layer: Callable[[Tensor], Tensor]) -> Slabs:
-    """Run a layer that looks one row up and one row down, and meets zeros at the border.
+def neighbours(
+    slabs: Slabs, layer: Callable[[Tensor], Tensor], border: Border = "zeros", stride: int = 1
+) -> Slabs:
+    """Run a layer that looks one row up and one row down.
 
     Args:
         slabs: of the layer's input.
-        layer: makes n rows of n + 2.
+        layer: makes n rows of stride (n - 1) + 3.
+        border: what it meets above the first row and below the last.
+        stride: rows from one that it looks at to the next.
 
     Yields:
         The rows whose neighbours are all there.
     """
-    window = Window()
+    window = Window(border, stride)
     for slab, last in slabs:
         rows = window.joined(slab, last)
         del slab
@@ -139,13 +155,14 @@ def halving(
         yield handed.pop(), last
 
 
-def doubling(slabs: Slabs, layer: Callable[[Tensor], Tensor]) -> Slabs:
+def doubling(slabs: Slabs, layer: Callable[[Tensor], Tensor], factor: int = 2) -> Slabs:
     """Run a layer that makes two rows of each, looking one row up and one down.
 
     Args:
         slabs: of the layer's input.
         layer: makes 2 n rows of n, as if there were nothing around them; what it makes of the
             neighbours is dropped, the only work done twice.
+        factor: rows made of each, if not two.
 
     Yields:
         The rows whose neighbours are all there.
@@ -161,8 +178,8 @@ def doubling(slabs: Slabs, layer: Callable[[Tensor], Tensor]) -> Slabs:
         held = None if last else _alone(rows[:, :, :, -2:])
         y = layer(rows.contiguous(memory_format=LAYOUT))
         del rows
-        end = y.shape[_ROWS] - (0 if last else 2)
-        handed = [y[:, :, :, 2 * above : end].contiguous(memory_format=LAYOUT)]
+        end = y.shape[_ROWS] - (0 if last else factor)
+        handed = [y[:, :, :, factor * above : end].contiguous(memory_format=LAYOUT)]
         # After a slab of one row only that row is held: nothing is above it yet.
         above = 1 if held is not None and held.shape[_ROWS] == 2 else 0
         del y
@@ -170,28 +187,45 @@ def doubling(slabs: Slabs, layer: Callable[[Tensor], Tensor]) -> Slabs:
 
 
 class Window:
-    """The rows that a layer of three rows looks at: kept ones, new ones, zeros at the border.
+    """The rows that a layer of three rows looks at: kept ones, new ones, and the border.
+
+    Args:
+        border: rows of zeros, or the first and the last row once more.
+        stride: rows from one that the layer looks at to the next.
 
     Attributes:
-        first: index of the first row that `joined` returned; -1 is the row of zeros.
+        first: index of the first row that `joined` returned; -1 is the border.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, border: Border = "zeros", stride: int = 1) -> None:
+        self._repeats = border == "repeated"
+        self._stride = stride
         self.first = self._next = -1
         self._held: Tensor | None = None
 
     def joined(self, slab: Tensor, last: bool) -> Tensor | None:
         """Take the next rows; return all that can be looked at, or None if they are too few."""
-        zeros = slab.new_zeros(*slab.shape[:_ROWS], 1, slab.shape[-1])
-        held = zeros if self._held is None else self._held
-        parts = (held, slab, zeros) if last else (held, slab)
-        rows = torch.cat(parts, dim=_ROWS).contiguous(memory_format=LAYOUT)
+        held = self._outside(slab[:, :, :, :1]) if self._held is None else self._held
+        parts = (held, slab, self._outside(slab[:, :, :, -1:])) if last else (held, slab)
+        rows = _stacked(parts)
         if rows.shape[_ROWS] < 3:
             self._held = rows
             return None
-        self._held = None if last else _alone(rows[:, :, :, -2:])
-        self.first, self._next = self._next, self._next + rows.shape[_ROWS] - 2
+        made = (rows.shape[_ROWS] - 3) // self._stride + 1
+        self._held = None if last else _alone(rows[:, :, :, made * self._stride :])
+        self.first, self._next = self._next, self._next + made * self._stride
         return rows
+
+    def _outside(self, row: Tensor) -> Tensor:
+        return row if self._repeats else torch.zeros_like(row)
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    """Rows one below the other, written once whatever their layout."""
+    batch, channels, frames, _, width = parts[0].shape
+    shape = (batch, channels, frames, sum(part.shape[_ROWS] for part in parts), width)
+    rows = torch.empty(shape, dtype=parts[0].dtype, device=parts[0].device, memory_format=LAYOUT)
+    return torch.cat(tuple(parts), dim=_ROWS, out=rows)
 
 
 def _alone(rows: Tensor) -> Tensor:

@@ -85,6 +85,7 @@ def encode_video(
     *,
     sample_posterior: bool = False,
     generator: torch.Generator | None = None,
+    memory_budget: int | None = None,
 ) -> VideoLatents:
     """Encode a video of any length and size.
 
@@ -97,9 +98,14 @@ def encode_video(
         video: frames `[T, H, W, 3]` uint8 with their rate.
         sample_posterior: draw from the posterior instead of taking its mean.
         generator: source of the draw.
+        memory_budget: bytes that the autoencoder may hold beside the pixels and its parameters,
+            without tiles.
 
     Returns:
         Latents `[1, C, t, h, w]`.
+
+    Raises:
+        ValueError: the budget is too small; the least is named.
     """
     num_frames, height, width = video.frames.shape[:3]
     space, missing = vae.spatial_compression_ratio, vae.frame_grid.at_least(num_frames) - num_frames
@@ -109,23 +115,32 @@ def encode_video(
     parameter = next(vae.parameters())
     x = pixels[None].to(parameter.device, parameter.dtype)
     with torch.inference_mode():
-        latents = vae.encode(x, sample_posterior=sample_posterior, generator=generator)
+        latents = vae.encode(
+            x,
+            sample_posterior=sample_posterior,
+            generator=generator,
+            memory_budget=memory_budget,
+        )
     return VideoLatents(latents, num_frames, height, width, video.fps)
 
 
-def decode_video(vae: VideoAutoencoder, stored: VideoLatents, index: int = 0) -> Video:
+def decode_video(
+    vae: VideoAutoencoder, stored: VideoLatents, index: int = 0, *, memory_budget: int | None = None
+) -> Video:
     """Decode one video of a latents file and cut it to its true size.
 
     Args:
         vae: the autoencoder that made the latents.
         stored: latents with the size of the video.
         index: which one of the batch.
+        memory_budget: bytes that the autoencoder may hold beside its parameters, without tiles.
 
     Returns:
         The video.
 
     Raises:
-        ValueError: the latents do not fit the autoencoder.
+        ValueError: the latents do not fit the autoencoder, or the budget is too small (the least is
+            named).
     """
     z = stored.latents[index : index + 1]
     size = stored.num_frames, stored.height, stored.width
@@ -138,6 +153,7 @@ def decode_video(vae: VideoAutoencoder, stored: VideoLatents, index: int = 0) ->
         )
     parameter = next(vae.parameters())
     with torch.inference_mode():
-        pixels = vae.decode(z.to(parameter.device, parameter.dtype))[0]
+        z = z.to(parameter.device, parameter.dtype)
+        pixels = vae.decode(z, memory_budget=memory_budget)[0]
     frames = to_frames(pixels[:, : size[0], : size[1], : size[2]])
     return Video(frames, stored.fps)

@@ -52,6 +52,7 @@ class VideoPipeline:
         dtype: of the transformer's and autoencoder's parameters.
         offload: None, or "cpu": components wait in main memory and visit the device in turn.
         prompt_suffix: name frame rate and motion to the model in the prompt, as it was trained.
+        memory_budget: bytes that the autoencoder may hold beside its parameters; None: no bound.
     """
 
     def __init__(
@@ -66,12 +67,14 @@ class VideoPipeline:
         dtype: torch.dtype,
         offload: Literal["cpu"] | None = None,
         prompt_suffix: bool = False,
+        memory_budget: int | None = None,
     ) -> None:
         self.vae, self.transformer, self.t5, self.clip = vae, transformer, t5, clip
         self.defaults = defaults
         self.device, self.dtype = device, dtype
         self.offload = offload
         self.prompt_suffix = prompt_suffix
+        self.memory_budget = memory_budget
 
     @classmethod
     def from_pretrained(
@@ -82,6 +85,7 @@ class VideoPipeline:
         dtype: str | torch.dtype = "auto",
         offload: str | None = None,
         quality: str = "lossless",
+        memory_budget: int | None = None,
     ) -> VideoPipeline:
         """Load a pipeline.
 
@@ -95,6 +99,8 @@ class VideoPipeline:
                 stage; without effect where the device is the CPU.
             quality: "lossless" (the original's mathematics; rounding may differ) or "high" (8-bit
                 linear layers in the transformer; their error: `models.mmdit.quantize`).
+            memory_budget: bytes that the autoencoder may hold at one time beside its parameters:
+                exact, without tiles, but the less the slower; None: no bound.
 
         Returns:
             The pipeline, ready to be called.
@@ -107,6 +113,8 @@ class VideoPipeline:
         check_quality(quality)
         if offload not in (None, "cpu"):
             raise ValueError(f'offload must be None or "cpu", got {offload!r}')
+        if memory_budget is not None and memory_budget <= 0:
+            raise ValueError(f"memory_budget must be above 0 bytes, got {memory_budget}")
         target = resolve_device(device)
         number = resolve_dtype(dtype, target)
         index = read_index(source)
@@ -121,6 +129,7 @@ class VideoPipeline:
             dtype=number,
             offload="cpu" if offload else None,
             prompt_suffix=index.prompt_suffix,
+            memory_budget=memory_budget,
         )
 
     def __call__(
@@ -305,7 +314,8 @@ class VideoPipeline:
             latents = []
             for generator in generators:
                 pixels = [p[None].to(self.device, self.dtype) for p in references.pixels]
-                latents.append([self.vae.encode(p, generator=generator)[0] for p in pixels])
+                given = {"generator": generator, "memory_budget": self.memory_budget}
+                latents.append([self.vae.encode(p, **given)[0] for p in pixels])
                 advance()
         return latents
 
@@ -316,7 +326,8 @@ class VideoPipeline:
         videos: list[Any] = []
         with self._visiting(self.vae), stages.stage("decode", len(z)) as advance:
             for latent in z:
-                pixels = self.vae.decode(latent[None].to(self.dtype))[0]
+                given = latent[None].to(self.dtype)
+                pixels = self.vae.decode(given, memory_budget=self.memory_budget)[0]
                 pixels = pixels[:, : config.num_frames, : config.height, : config.width]
                 videos.append(to_frames(pixels) if output_type == "np" else pixels.float())
                 advance()

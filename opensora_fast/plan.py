@@ -139,7 +139,7 @@ def plan(
         device: name of a GPU with a data sheet, e.g. "H200"; None leaves the floors out.
         memory_gib: that the device has.
         tiling: decode in spatial and temporal tiles.
-        budget_gib: decode within so much memory, exactly (`VideoDCAE.decode`).
+        budget_gib: decode within so much memory, exactly and without tiles.
 
     Returns:
         The plan.
@@ -236,8 +236,6 @@ def _decoding(
 ) -> Callable[[], Any]:
     if budget_gib is None:
         return lambda: vae.decode(z)
-    if not isinstance(vae, VideoDCAE):
-        raise ValueError("plan: a memory budget is kept by the Video DC-AE (open-sora-v2-hc) only")
     budget = int(budget_gib * _GIB)
     return lambda: vae.decode(z, memory_budget=budget)
 

@@ -107,7 +107,7 @@ Case centered(const char* name, std::int64_t channels, std::int64_t out_channels
 }
 
 Case rows_of(Case c) {
-  c.padding = Padding::kCenteredRows;
+  c.padding = c.padding == Padding::kCentered ? Padding::kCenteredRows : Padding::kReplicateRows;
   return c;
 }
 
@@ -149,11 +149,24 @@ const Case kCenteredCases[] = {
     rows_of(centered("rows, pointwise", 24, 48, {3, 5, 6}, true, kOne, kOne, 1)),
 };
 
+// Between repeated borders, without those above and below.
+const Case kReplicateRowsCases[] = {
+    rows_of({"causal rows", 2, 20, 35, {4, 7, 7}}),
+    rows_of({"many causal rows", 1, 34, 17, {3, 14, 5}}),
+    rows_of({"one causal row, one frame", 1, 16, 17, {1, 3, 6}}),
+    rows_of({"wide causal rows", 1, 363, 362, {3, 3, 2}}),
+    rows_of({"causal rows to pixels", 1, 32, 3, {3, 6, 10}}),
+    rows_of({"causal rows of pixels", 1, 3, 16, {3, 6, 6}}),
+    rows_of({"causal rows, down", 1, 18, 33, {4, 7, 8}, {3, 3, 3}, {2, 2, 2}}),
+    rows_of({"causal rows, pointwise", 2, 24, 20, {3, 5, 6}, {1, 1, 1}}),
+};
+
 // Whether an axis looks back only, and repeats its first position once.
 bool is_causal(const Case& c, int axis) { return axis == 0 && !is_centered(c); }
 
 bool is_bare(const Case& c, int axis) {
-  return c.padding == Padding::kValid || (c.padding == Padding::kCenteredRows && axis == 1);
+  const bool rows = c.padding == Padding::kCenteredRows || c.padding == Padding::kReplicateRows;
+  return c.padding == Padding::kValid || (rows && axis == 1);
 }
 
 // Front padding and output size of an axis of `large` positions (after upsampling).
@@ -389,6 +402,10 @@ void test(Isa isa) {
     run_case<BFloat16>(c, isa);
   }
   for (const Case& c : kCenteredCases) {
+    run_case<float>(c, isa);
+    run_case<BFloat16>(c, isa);
+  }
+  for (const Case& c : kReplicateRowsCases) {
     run_case<float>(c, isa);
     run_case<BFloat16>(c, isa);
   }

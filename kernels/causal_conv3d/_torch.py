@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..contract import layout_of
-from .reference import padding
+from .reference import padding, repeats
 
 VERIFIED = "CPU: x86-64 AVX-512 and AMX, torch 2.13, 2026-11; never on a GPU"
 
@@ -126,16 +126,16 @@ def _sums_taps(weight: Tensor, pad_mode: str) -> bool:
     return (
         weight.shape[2] == 1
         or pad_mode == "zeros"
-        or (pad_mode == "replicate" and weight.dtype in (torch.float32, torch.float64))
+        or (repeats(pad_mode) and weight.dtype in (torch.float32, torch.float64))
     )
 
 
 def _padded_image(image: Tensor, weight: Tensor, pad_mode: str) -> tuple[Tensor, Tensor]:
-    taps = weight.sum(2) if pad_mode == "replicate" else weight[:, :, -1]
+    taps = weight.sum(2) if repeats(pad_mode) else weight[:, :, -1]
     _, (top, bottom), (left, right) = padding(weight.shape[2:], pad_mode)
     if top == left == 0:
         return image, taps
-    mode = "replicate" if pad_mode == "replicate" else "constant"
+    mode = "replicate" if repeats(pad_mode) else "constant"
     return F.pad(image, (left, right, top, bottom), mode), taps
 
 
@@ -143,7 +143,7 @@ def _padded(x: Tensor, weight: Tensor, pad_mode: str) -> Tensor:
     (front, _), (top, bottom), (left, right) = padding(weight.shape[2:], pad_mode)
     if front == top == left == 0:
         return x
-    mode = "replicate" if pad_mode == "replicate" else "constant"
+    mode = "replicate" if repeats(pad_mode) else "constant"
     return F.pad(x, (left, right, top, bottom, front, 0), mode)
 
 
@@ -151,9 +151,9 @@ def _folded(dpadded: Tensor, x: Tensor, weight: Tensor, pad_mode: str) -> Tensor
     """Sum what was repeated into its border, in place: several times faster than torch's own."""
     for axis, (front, behind) in enumerate(padding(weight.shape[2:], pad_mode), start=2):
         size = x.shape[axis]
-        if pad_mode == "replicate" and front:
+        if repeats(pad_mode) and front:
             dpadded.select(axis, front).copy_(dpadded.narrow(axis, 0, front + 1).sum(axis))
-        if pad_mode == "replicate" and behind:
+        if repeats(pad_mode) and behind:
             last = front + size - 1
             dpadded.select(axis, last).copy_(dpadded.narrow(axis, last, behind + 1).sum(axis))
         dpadded = dpadded.narrow(axis, front, size)

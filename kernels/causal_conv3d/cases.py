@@ -59,6 +59,18 @@ CHECK = (
     Case(name="image-zeros", channels=4, out_channels=2, size=(1, 3, 3), pad_mode="zeros"),
     Case(name="column", channels=16, out_channels=16, size=(2, 3, 1)),
     Case(name="oblong-kernel", channels=2, out_channels=3, size=(2, 4, 3), kernel=(2, 1, 5)),
+    Case(
+        name="rows", batch=2, channels=5, out_channels=9, size=(3, 6, 7), pad_mode="replicate_rows"
+    ),
+    Case(
+        name="rows-strided",
+        channels=8,
+        out_channels=8,
+        size=(1, 6, 5),
+        stride=(2, 2, 2),
+        pad_mode="replicate_rows",
+        gather=True,
+    ),
     # Enough outputs for the widest tiles, and few outputs of many channels: forms of their own.
     Case(name="wide", channels=16, out_channels=136, size=(2, 3, 4), kernel=(1, 3, 3)),
     Case(

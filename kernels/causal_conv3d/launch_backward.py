@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..common.availability import triton_why_not
 from ..common.launch import cdiv, next_power_of_two, share_tiles
-from .reference import padding
+from .reference import padding, repeats
 
 MAX_FRAME = 2**31 - 2**20  # elements of a frame and its padding, counted in 32 bits
 MAX_ROWS = 2**31 - 2**20  # blocks of positions, and elements of a weight, likewise
@@ -87,7 +87,7 @@ def of_convolution(kernel: Sequence[int], stride: Sequence[int], pad_mode: str) 
         stride=(along_t, along_h, along_w),
         scale=(1, 1, 1),
         front=(t, h, w),
-        repeats=pad_mode == "replicate",
+        repeats=repeats(pad_mode),
     )
 
 

@@ -14,7 +14,7 @@ from ..registry import Backend, Op
 from . import _cpu, _torch, launch, launch_backward, reference
 
 _NAME = "causal_conv3d"
-_PAD_MODES = ("replicate", "zeros", "valid")
+_PAD_MODES = ("replicate", "zeros", "valid", "replicate_rows")
 
 
 @overload
@@ -57,12 +57,14 @@ def causal_conv3d(
         bias: [O], dtype of `x`; None adds nothing.
         stride: steps in T, H, W, each at least 1.
         pad_mode: ``"replicate"`` repeats the border, ``"zeros"`` pads with zeros, ``"valid"`` does
-            not pad.
+            not pad. ``"replicate_rows"`` repeats it in front and on the sides, not above and below:
+            x is a slab of rows with the neighbours that its outputs look at.
         gather_moments: also return mean and variance of every channel of y, for the norm behind it.
 
     Returns:
         [B, O, T', H', W'], dtype of `x`; channels-last-3d where `x` is, else contiguous. T' =
-        (T-1)//sT + 1 unless `pad_mode` is ``"valid"``.
+        (T-1)//sT + 1 unless `pad_mode` is ``"valid"``; ``"replicate_rows"`` makes kH - 1 rows less
+            than ``"replicate"`` before the stride.
         With `gather_moments` a pair: y, and [B, 2, O] in fp32 (fp64 for fp64), means and variances;
         no gradient flows through them.
 

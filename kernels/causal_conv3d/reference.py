@@ -60,7 +60,13 @@ def padding(kernel: Sequence[int], pad_mode: str) -> tuple[tuple[int, int], ...]
     """Elements added in front and behind, per axis T, H, W."""
     if pad_mode == "valid":
         return ((0, 0),) * 3
-    return (kernel[0] - 1, 0), (kernel[1] // 2, kernel[1] // 2), (kernel[2] // 2, kernel[2] // 2)
+    rows = 0 if pad_mode == "replicate_rows" else kernel[1] // 2
+    return (kernel[0] - 1, 0), (rows, rows), (kernel[2] // 2, kernel[2] // 2)
+
+
+def repeats(pad_mode: str) -> bool:
+    """Whether what is added is the border's last value."""
+    return pad_mode in ("replicate", "replicate_rows")
 
 
 def output_shape(
@@ -95,7 +101,7 @@ def fold(dpadded: Tensor, shape: Sequence[int], kernel: Sequence[int], pad_mode:
     for axis, (front, behind) in enumerate(padding(kernel, pad_mode), start=2):
         size = shape[axis]
         inner = dpadded.narrow(axis, front, size)
-        if pad_mode == "replicate":
+        if repeats(pad_mode):
             inner = inner.clone()
             inner.narrow(axis, 0, 1).add_(dpadded.narrow(axis, 0, front).sum(axis, keepdim=True))
             last = dpadded.narrow(axis, front + size, behind).sum(axis, keepdim=True)

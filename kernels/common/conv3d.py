@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from opensora_fast import _C
 
 VERIFIED: Final = "CPU: x86-64 scalar, AVX2, AVX-512, AVX512-BF16 and AMX, 2026-11"
-PADDING_CODES: Final = {"replicate": 0, "zeros": 1, "valid": 2, "centered": 3, "centered rows": 4}
+PADDING_CODES: Final = {
+    "replicate": 0,
+    "zeros": 1,
+    "valid": 2,
+    "centered": 3,
+    "centered rows": 4,
+    "replicate_rows": 5,
+}
 MAX_TAPS: Final = 128
 
 # Elements of a weight that tell whether it was changed behind autograd's back (through .data).
@@ -90,7 +97,7 @@ def convolve(
         scale: of the nearest upsampling before it, whose first frame stays single unless the
             padding is centered.
         pad_mode: "replicate", "zeros" or "valid", all of time's in front; "centered": zeros on both
-            sides; "centered rows": the same, but none above and below.
+            sides; "replicate_rows" and "centered rows": likewise, but nothing above and below.
         affine: of the activation before the convolution; None: x is not normalised.
         silu: activate x itself, where there is no `affine`.
         residual: [B, O, T', H', W'], added to the result.

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..common import conv3d
 from ..group_norm_silu import _cpu as norm
 from ..moments import channel_statistics
+from .reference import output_shape, pad_mode
 
 VERIFIED = conv3d.VERIFIED
 
@@ -45,6 +46,7 @@ def forward(
     residual: Tensor | None,
     moments: Tensor | None,
     gather: bool,
+    pad_rows: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return the convolution of the activated x, plus the residual, and its channels' moments."""
     if moments is None:
@@ -52,7 +54,8 @@ def forward(
     else:
         folded = _affine_of(moments, norm_weight, norm_bias, num_groups, eps)
     return conv3d.convolve(
-        x, weight, bias, x.shape[2:], affine=conv3d.Affine(*folded), residual=residual,
+        x, weight, bias, output_shape(x.shape, weight.shape, pad_rows)[2:],
+        pad_mode=pad_mode(pad_rows), affine=conv3d.Affine(*folded), residual=residual,
         gather=gather,
     )  # fmt: skip
 

@@ -34,12 +34,15 @@ def why_not(
     residual: Tensor | None,
     moments: Tensor | None,
     gather: bool,
+    pad_rows: bool,
 ) -> str | None:
     """Say why the kernel cannot serve this call, or return None."""
     given = {"x": x, "weight": weight, "bias": bias, "residual": residual}
     for name, tensor in given.items():
         if tensor is not None and tensor.dtype is not torch.bfloat16:
             return f"{name} is {tensor.dtype}, the kernel takes torch.bfloat16"
+    if not pad_rows:
+        return "the kernel repeats rows above and below, which a slab of rows has none of"
     outputs, channels, *kernel = weight.shape
     if kernel != [3, 3, 3]:
         return f"the kernel has {kernel} taps, only [3, 3, 3] is served"
@@ -67,6 +70,7 @@ def forward(
     residual: Tensor | None,
     moments: Tensor | None,
     gather: bool,
+    pad_rows: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return the convolution of the activated x, plus the residual, and its channels' moments."""
     from opensora_fast import _C

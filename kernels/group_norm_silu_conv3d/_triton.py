@@ -26,7 +26,7 @@ from ..moments import fake_moments, group_statistics
 def forward(
     x: Tensor, norm_weight: Tensor, norm_bias: Tensor, num_groups: int, eps: float,
     weight: Tensor, bias: Tensor | None, residual: Tensor | None,
-    moments: Tensor | None, gather: bool,
+    moments: Tensor | None, gather: bool, pad_rows: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Run the forward as the op's schema has it."""
     if moments is None:
@@ -34,9 +34,10 @@ def forward(
     else:
         mean, rstd = group_statistics(moments, num_groups, eps)
     out_channels, _, depth, height, width = weight.shape
-    border = (height // 2, width // 2)
+    border = (height // 2 if pad_rows else 0, width // 2)
     batch, channels, num_frames, rows, columns = x.shape
-    y = x.new_empty((batch, num_frames, rows, columns, out_channels))
+    out_rows = rows + 2 * border[0] - height + 1
+    y = x.new_empty((batch, num_frames, out_rows, columns, out_channels))
     partials = []
     area = (rows + 2 * border[0]) * (columns + 2 * border[1])
     for items, frames in runs(batch, num_frames, area * channels * x.element_size()):

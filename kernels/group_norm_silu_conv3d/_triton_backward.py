@@ -14,15 +14,16 @@ from ..causal_conv3d import _triton_backward as conv
 from ..causal_conv3d.launch_backward import of_convolution
 from ..contract import layout_of
 from ..group_norm_silu import _triton as norm
-from .reference import PAD_MODE, STRIDE
+from .reference import STRIDE, pad_mode
 
 
 def backward(
     grad: torch.Tensor, x: torch.Tensor, norm_weight: torch.Tensor, norm_bias: torch.Tensor,
-    num_groups: int, eps: float, weight: torch.Tensor, needs: Sequence[bool],
+    num_groups: int, eps: float, weight: torch.Tensor, moments: torch.Tensor | None,
+    pad_rows: bool, needs: Sequence[bool],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
     """Run the backward as the op's schema has it: gradients of x, the norm's two, weight, bias."""
-    geometry = of_convolution(weight.shape[2:], STRIDE, PAD_MODE)
+    geometry = of_convolution(weight.shape[2:], STRIDE, pad_mode(pad_rows))
     dy = conv.channels_last(grad)
     dx, dscale, dshift, dweight, dbias = (x.new_empty(0) for _ in range(5))
     if needs[0] or needs[1]:

@@ -10,6 +10,7 @@ import torch
 from ..causal_conv3d.cases import flops as flops
 from ..inputs import Draw, elements
 from ..moments import channel_moments
+from .reference import output_shape
 
 EPS = 1e-6
 
@@ -33,6 +34,7 @@ class Case:
     residual: bool = True
     moments: bool = False
     gather: bool = False
+    pad_rows: bool = True
     slack: float = 2e-5
 
     @property
@@ -48,7 +50,7 @@ class Case:
     @property
     def y_shape(self) -> tuple[int, ...]:
         """Shape of the output."""
-        return (self.batch, self.out_channels, *self.size)
+        return output_shape(self.x_shape, self.weight_shape, self.pad_rows)
 
 
 CHECK = (
@@ -78,6 +80,28 @@ CHECK = (
         kernel=(1, 1, 1),
         moments=True,
         gather=True,
+    ),
+    # Rows of a larger video, whose moments are others.
+    Case(
+        name="rows",
+        batch=2,
+        channels=16,
+        out_channels=24,
+        groups=4,
+        size=(3, 5, 6),
+        moments=True,
+        gather=True,
+        pad_rows=False,
+    ),
+    Case(
+        name="rows-to-pixels",
+        channels=16,
+        out_channels=3,
+        groups=8,
+        size=(1, 3, 4),
+        residual=False,
+        moments=True,
+        pad_rows=False,
     ),
     # More than one tile of the kernels that take whole tiles of channels.
     Case(name="tiles", channels=128, out_channels=128, groups=32, size=(2, 2, 17)),
@@ -115,6 +139,9 @@ def make_inputs(
     residual = draw.normal(*case.y_shape) if case.residual else None
     moments = channel_moments(x) if case.moments else None
     arguments = (x, norm_weight, norm_bias, case.groups, weight, bias, residual, EPS)
+    if not case.pad_rows and moments is not None:
+        moments = 1.5 * moments + 0.1
+        return (*arguments, moments, case.gather, False)
     return (*arguments, moments, case.gather) if case.moments or case.gather else arguments
 
 

@@ -10,7 +10,7 @@ from ..causal_conv3d import launch as conv
 from ..causal_conv3d import launch_backward as conv_backward
 from ..common.availability import triton_why_not
 from ..group_norm_silu import launch as norm
-from .reference import PAD_MODE, STRIDE
+from .reference import STRIDE, pad_mode
 
 
 def why_not(
@@ -22,12 +22,14 @@ def why_not(
     weight: Tensor,
     bias: Tensor | None,
     residual: Tensor | None,
-    *_: object,
+    moments: Tensor | None,
+    gather: bool,
+    pad_rows: bool,
 ) -> str | None:
     """Return why the forward kernels cannot serve a call, or None."""
     tensors = [t for t in (weight, bias, residual) if t is not None]
     reason = norm.why_not(x, norm_weight, norm_bias, num_groups, eps, True)
-    reason = reason or triton_why_not(*tensors) or conv.why_not_sizes(x, weight, PAD_MODE)
+    reason = reason or triton_why_not(*tensors) or conv.why_not_sizes(x, weight, pad_mode(pad_rows))
     if reason is None and max(weight.shape[3:]) // 2 > norm.MAX_BORDER:
         kernel = list(weight.shape[2:])
         return f"a kernel of {kernel} needs a wider border than {norm.MAX_BORDER}"
@@ -42,10 +44,14 @@ def backward_why_not(
     num_groups: int,
     eps: float,
     weight: Tensor,
+    moments: Tensor | None,
+    pad_rows: bool,
     needs: Sequence[bool],
 ) -> str | None:
     """Return why the backward kernels cannot serve a call, or None."""
-    geometry = conv_backward.of_convolution(weight.shape[2:], STRIDE, PAD_MODE)
+    if moments is not None:
+        return "the kernels take the gradient of moments that are those of x"
+    geometry = conv_backward.of_convolution(weight.shape[2:], STRIDE, pad_mode(pad_rows))
     return (
         norm.why_not(x, norm_weight, norm_bias, num_groups, eps, True)
         or conv_backward.not_served(grad, x, weight, geometry)

@@ -45,11 +45,15 @@ class CausalConv3d(nn.Module):
         y: Tensor = causal_conv3d(x, self.conv.weight, self.conv.bias, stride=self.stride)
         return y
 
-    def gathering(self, x: Tensor) -> Gathered:
-        """Convolve x `[B, C, T, H, W]`, with the moments of the result."""
+    def gathering(self, x: Tensor, pad_rows: bool = True) -> Gathered:
+        """Convolve x `[B, C, T, H, W]`, with the moments of the result.
+
+        Without `pad_rows` x is a slab of rows with those above and below that it looks at.
+        """
         y: Gathered = causal_conv3d(
-            x, self.conv.weight, self.conv.bias, stride=self.stride, gather_moments=True
-        )
+            x, self.conv.weight, self.conv.bias, stride=self.stride,
+            pad_mode="replicate" if pad_rows else "replicate_rows", gather_moments=True,
+        )  # fmt: skip
         return y
 
 
@@ -68,20 +72,31 @@ class GroupNormSiLU(nn.GroupNorm):
         return y
 
     def then(
-        self, conv: CausalConv3d, x: Tensor, moments: Tensor | None, residual: Tensor | None = None
+        self,
+        conv: CausalConv3d,
+        x: Tensor,
+        moments: Tensor | None,
+        residual: Tensor | None = None,
+        pad_rows: bool = True,
     ) -> Gathered:
-        """Convolve the normalised and activated x `[B, C, T, H, W]`, add the residual."""
+        """Convolve the normalised and activated x `[B, C, T, H, W]`, add the residual.
+
+        Without `pad_rows` x is a slab of rows with those above and below that it looks at, and the
+        moments are those of the whole.
+        """
         y: Gathered = group_norm_silu_conv3d(
             x, self.weight, self.bias, self.num_groups, conv.conv.weight, conv.conv.bias, residual,
-            eps=self.eps, moments=moments, gather_moments=True,
+            eps=self.eps, moments=moments, gather_moments=True, pad_rows=pad_rows,
         )  # fmt: skip
         return y
 
-    def last(self, conv: CausalConv3d, x: Tensor, moments: Tensor | None) -> Tensor:
+    def last(
+        self, conv: CausalConv3d, x: Tensor, moments: Tensor | None, pad_rows: bool = True
+    ) -> Tensor:
         """As `then`, with no norm behind it."""
         y: Tensor = group_norm_silu_conv3d(
             x, self.weight, self.bias, self.num_groups, conv.conv.weight, conv.conv.bias,
-            eps=self.eps, moments=moments,
+            eps=self.eps, moments=moments, pad_rows=pad_rows,
         )  # fmt: skip
         return y
 
@@ -101,9 +116,23 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: Tensor, moments: Tensor | None = None) -> Gathered:
         """Map x `[B, C, T, H, W]` to the block's width."""
-        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(x)
-        h, moments = self.norm1.then(self.conv1, x, moments)
-        return self.norm2.then(self.conv2, h, moments, residual=shortcut)
+        shortcut = self.shortcut(x)
+        h, moments = self.head(x, moments)
+        return self.tail(h, moments, shortcut)
+
+    def shortcut(self, x: Tensor) -> Tensor:
+        """X in the block's width."""
+        return x if self.conv_shortcut is None else self.conv_shortcut(x)
+
+    def head(self, x: Tensor, moments: Tensor | None, pad_rows: bool = True) -> Gathered:
+        """The first norm, SiLU and convolution of x."""
+        return self.norm1.then(self.conv1, x, moments, pad_rows=pad_rows)
+
+    def tail(
+        self, h: Tensor, moments: Tensor | None, shortcut: Tensor, pad_rows: bool = True
+    ) -> Gathered:
+        """The second ones, of what `head` made, and the sum with the shortcut."""
+        return self.norm2.then(self.conv2, h, moments, shortcut, pad_rows)
 
 
 class FrameAttention(nn.Module):
@@ -241,8 +270,13 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x `[B, in_channels, T, H, W]` to moments `[B, 2 latent_channels, t, h, w]`."""
         x, moments = self.conv_in.gathering(x)
-        for block in (*self.down_blocks, self.mid_block):
+        for block in self.down_blocks:
             x, moments = block(x, moments)
+        return self.from_levels(x, moments)
+
+    def from_levels(self, x: Tensor, moments: Tensor | None) -> Tensor:
+        """What `forward` does with what leaves the levels."""
+        x, moments = self.mid_block(x, moments)
         return self.conv_norm_out.last(self.conv_out, x, moments)
 
 
@@ -265,7 +299,12 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Map z `[B, latent_channels, t, h, w]` to a video `[B, out_channels, T, H, W]`."""
-        x, moments = self.conv_in.gathering(z)
-        for block in (self.mid_block, *self.up_blocks):
+        x, moments = self.until_levels(z)
+        for block in self.up_blocks:
             x, moments = block(x, moments)
         return self.conv_norm_out.last(self.conv_out, x, moments)
+
+    def until_levels(self, z: Tensor) -> Gathered:
+        """What `forward` does before the levels."""
+        y: Gathered = self.mid_block(*self.conv_in.gathering(z))
+        return y

@@ -33,6 +33,7 @@ def decode(
         ),
     ] = None,
     tiling: options.Tiling = "auto",
+    memory_budget: options.MemoryBudget = None,
     model: options.Model = "tiny",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -45,6 +46,7 @@ def decode(
     from opensora_fast.pipeline_output import numbered, output_suffixes, write_frames
     from opensora_fast.stages import Stages
 
+    budget = options.budget_in_bytes(memory_budget, tiling)
     stored = VideoLatents.load(latents)
     out = out or Path(latents.name.removesuffix(".safetensors").removesuffix(".latents") + ".mp4")
     check_output(out, output_suffixes(stored.num_frames))
@@ -56,7 +58,7 @@ def decode(
         stages.stage("decode", len(paths)) as advance,
     ):
         for index, path in enumerate(paths):
-            video = decode_video(vae, stored, index)
+            video = decode_video(vae, stored, index, memory_budget=budget)
             write_frames(path, video.frames, video.fps)
             advance()
     for path in paths:

@@ -39,6 +39,7 @@ def encode(
     height: options.Height = None,
     width: options.Width = None,
     tiling: options.Tiling = "auto",
+    memory_budget: options.MemoryBudget = None,
     model: options.Model = "tiny",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -52,12 +53,13 @@ def encode(
 
     out = out or Path(f"{clip.stem}.latents.safetensors")
     check_output(out, latents.SUFFIXES)
+    budget = options.budget_in_bytes(memory_budget, tiling)
     video = read_clip(clip, max_frames, height, width)
     vae, target = load_autoencoder(model, device, dtype)
     set_tiling(vae, tiling, video.frames.shape)
     start = time.perf_counter()
     with Stages(target, progress=not quiet) as stages, stages.stage("encode", 1) as advance:
-        stored = encode_video(vae, video)
+        stored = encode_video(vae, video, memory_budget=budget)
         advance()
     stored.save(out)
     pixels, numbers = video.frames.size, stored.latents.numel()

@@ -60,6 +60,7 @@ def generate(
     dtype: options.Dtype = "auto",
     offload: given.Offload = None,
     quality: given.Quality = "lossless",
+    memory_budget: options.MemoryBudget = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Check everything cheap first; then load, sample, save and report."""
@@ -80,7 +81,13 @@ def generate(
         "image_guidance_scale": image_guidance_scale,
         "motion_score": motion_score,
     }
-    loading = {"device": device, "dtype": dtype, "offload": offload, "quality": quality}
+    loading = {
+        "device": device,
+        "dtype": dtype,
+        "offload": offload,
+        "quality": quality,
+        "memory_budget": options.budget_in_bytes(memory_budget),
+    }
     pipe, load_s = _load(model, loading)
     pipe.defaults = apply_overrides(pipe.defaults, "sampling", overrides)
     _check_kind(out, pipe.resolve(**sizes).num_frames)

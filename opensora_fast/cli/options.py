@@ -36,6 +36,25 @@ Tiling = Annotated[
     typer.Option(help="on, off or auto (large clips): overlapping tiles, which bound the memory."),
 ]
 
+MemoryBudget = Annotated[
+    float | None,
+    typer.Option(
+        help="GiB that the autoencoder may hold beside its parameters: exact, where tiles are not;"
+        " the less, the slower."
+    ),
+]
+
+
+def budget_in_bytes(memory_budget: float | None, tiling: str = "auto") -> int | None:
+    """What --memory-budget says, checked; None where it was left out."""
+    if memory_budget is None:
+        return None
+    if not 0 < memory_budget < float("inf"):
+        raise ValueError(f"memory-budget must be above 0 GiB, got {memory_budget}")
+    if tiling == "on":
+        raise ValueError("memory-budget works without tiles: give it or tiling, not both")
+    return int(memory_budget * 2**30)
+
 
 def save_json(beside: Path, verb: str, values: Mapping[str, Any]) -> Path:
     """Write what a command resolved to beside its output, as `<output stem>.json`."""

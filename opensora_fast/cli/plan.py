@@ -36,7 +36,7 @@ _Dtype = Annotated[str, typer.Option(help="bfloat16, float16 or float32.")]
 _Tiling = Annotated[bool, typer.Option("--tiling", help="Decode in overlapping tiles.")]
 _Budget = Annotated[
     float | None,
-    typer.Option(help="GiB within which the decoder is to stay, exactly (open-sora-v2-hc)."),
+    typer.Option(help="GiB within which the decoder is to stay, exactly and without tiles."),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -37,6 +37,7 @@ def reconstruct(
     height: options.Height = None,
     width: options.Width = None,
     tiling: options.Tiling = "auto",
+    memory_budget: options.MemoryBudget = None,
     model: options.Model = "tiny",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -59,6 +60,7 @@ def reconstruct(
 
     out = out or Path(f"{clip.stem}.side_by_side.mp4")
     check_output(out, output_suffixes(1))
+    budget = options.budget_in_bytes(memory_budget, tiling)
     video = read_clip(clip, max_frames, height, width)
     num_frames, rows, columns = video.frames.shape[:3]
     check_output(out, output_suffixes(num_frames))
@@ -66,10 +68,10 @@ def reconstruct(
     set_tiling(vae, tiling, video.frames.shape)
     with Stages(target, progress=not quiet) as stages:
         with stages.stage("encode", 1) as advance:
-            stored = encode_video(vae, video)
+            stored = encode_video(vae, video, memory_budget=budget)
             advance()
         with stages.stage("decode", 1) as advance:
-            back = decode_video(vae, stored)
+            back = decode_video(vae, stored, memory_budget=budget)
             advance()
     write_frames(out, np.concatenate([video.frames, back.frames], axis=2), video.fps)
     closeness = {"psnr_db": psnr(video.frames, back.frames), "ssim": None}
@@ -84,7 +86,8 @@ def reconstruct(
             "num_frames": num_frames,
             "height": rows,
             "width": columns,
-            "tiling": vae.use_spatial_tiling or vae.use_temporal_tiling,
+            "tiling": budget is None and (vae.use_spatial_tiling or vae.use_temporal_tiling),
+            "memory_budget": memory_budget,
             "seconds": stages.timings,
             **closeness,
         },

@@ -148,4 +148,4 @@ def test_dtypes_are_refused_with_a_sentence(dtype: torch.dtype) -> None:
     weight = torch.zeros(2, 4, 1, 1, 1, dtype=dtype)
     gain = torch.zeros(4, dtype=dtype)
     assert launch.why_not(x, weight, None, (1, 1, 1), "replicate", False)
-    assert joined.why_not(x, gain, gain, 2, 1e-6, weight, None, None, None, False)
+    assert joined.why_not(x, gain, gain, 2, 1e-6, weight, None, None, None, False, True)

@@ -22,14 +22,15 @@ namespace osf::conv3d {
 
 // kReplicate and kZeros are causal: all of time's padding lies in front, and the first frame stays
 // single in an upsampling. kCentered is k / 2 zeros on both sides of every axis, and an upsampling
-// repeats every frame. kCenteredRows is the same without zeros above and below: x is a slab of rows
-// with the neighbours that its outputs look at.
+// repeats every frame. kCenteredRows and kReplicateRows are kCentered and kReplicate without
+// padding above and below: x is a slab of rows with the neighbours that its outputs look at.
 enum class Padding : std::int32_t {
   kReplicate = 0,
   kZeros = 1,
   kValid = 2,
   kCentered = 3,
-  kCenteredRows = 4
+  kCenteredRows = 4,
+  kReplicateRows = 5
 };
 
 enum class Algorithm : std::int32_t {

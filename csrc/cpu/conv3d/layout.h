@@ -40,7 +40,13 @@ inline std::int64_t num_panels(std::int64_t out_channels, Isa isa) {
 inline std::int64_t num_taps(const Geometry& g) { return g.kernel[0] * g.kernel[1] * g.kernel[2]; }
 
 inline bool pads_with_zeros(Padding padding) {
-  return padding != Padding::kReplicate && padding != Padding::kValid;
+  return padding != Padding::kReplicate && padding != Padding::kReplicateRows &&
+         padding != Padding::kValid;
+}
+
+// Whether the first frame stands for those before it.
+inline bool repeats_first_frame(Padding padding) {
+  return padding == Padding::kReplicate || padding == Padding::kReplicateRows;
 }
 
 inline bool is_centered(Padding padding) {
@@ -50,7 +56,8 @@ inline bool is_centered(Padding padding) {
 // Frames, rows or columns that the padding puts in front.
 inline std::int64_t front_padding(const Geometry& g, int axis) {
   if (g.padding == Padding::kValid) return 0;
-  if (g.padding == Padding::kCenteredRows && axis == 1) return 0;
+  const bool rows = g.padding == Padding::kCenteredRows || g.padding == Padding::kReplicateRows;
+  if (rows && axis == 1) return 0;
   const bool causal = axis == 0 && !is_centered(g.padding);
   return causal ? g.kernel[0] - 1 : g.kernel[axis] / 2;
 }

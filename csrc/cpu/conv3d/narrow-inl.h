@@ -127,7 +127,7 @@ class Narrow {
   // Adds the products of padded row `i` of the block. The first frame also stands for those before
   // it, unless these are zeros.
   void add_row(std::int64_t frame, std::int64_t i, std::int64_t count, const Room& room) const {
-    const bool repeated = frame == 0 && g.padding == Padding::kReplicate;
+    const bool repeated = frame == 0 && repeats_first_frame(g.padding);
     for (std::int64_t as = repeated ? -front[0] : frame; as <= frame; ++as) {
       for (std::int64_t t = 0; t < g.kernel[0]; ++t) {
         const std::int64_t to = as + front[0] - t;

@@ -24,7 +24,7 @@ bool takes_winograd(const Geometry& g) {
       g.out_channels < kMinWinogradChannels) {
     return false;
   }
-  const bool timed = g.padding == Padding::kReplicate || is_centered(g.padding);
+  const bool timed = repeats_first_frame(g.padding) || is_centered(g.padding);
   return (is_cube(g, 3) && timed) || (is_cube(g, 1) && g.padding != Padding::kValid);
 }
 

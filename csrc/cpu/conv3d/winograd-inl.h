@@ -81,7 +81,7 @@ class Winograd {
  public:
   explicit Winograd(const Params& params) : p(params), g(params.geometry) {
     timed = g.kernel[0] == 3;
-    first_alone = timed && g.padding == Padding::kReplicate;
+    first_alone = timed && repeats_first_frame(g.padding);
     ahead = g.kernel[0] - 1 - front_padding(g, 0);
     above = front_padding(g, 1);
     tile_columns = ceil_div(p.size[2], m);

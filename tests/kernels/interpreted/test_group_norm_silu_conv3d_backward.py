@@ -29,7 +29,7 @@ def test_gradients(
     shift = noise(6, dtype=torch.float32, seed=2) / 5
     weight = noise(3, 6, 2, 1, 3, dtype=dtype, seed=3) / 6
     grad = noise(2, 3, 2, 2, 3, dtype=dtype, seed=4)
-    args = (grad, x, scale, shift, 3, 1e-6, weight, needs)
+    args = (grad, x, scale, shift, 3, 1e-6, weight, None, True, needs)
     with use_backend("triton"):
         got = OPS["group_norm_silu_conv3d_backward"](*args)
     exact = reference.backward(*(a.double() if isinstance(a, torch.Tensor) else a for a in args))
