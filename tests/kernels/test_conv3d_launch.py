@@ -109,4 +109,4 @@ def test_gradients_of_other_dtypes_are_refused() -> None:
     grad = torch.zeros(1, 2, *reference.output_size((1, 2, 2), ONE, ONE, ONE)).double()
     assert launch.why_not(x, weight, None, ONE, ONE, False, False, True)
     refused = launch.backward_why_not(grad, x, weight, ONE, ONE, False, False, True, (True,) * 3)
-    assert refused is not None and "float64" in refused
+    assert refused is not None and "Triton" in refused
