@@ -30,6 +30,32 @@ def causal_conv3d(
     return F.conv3d(x, weight, bias, stride=tuple(stride))
 
 
+def conv3d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    scale: Sequence[int],
+    silu: bool,
+    shortcut: bool,
+    pad_rows: bool,
+) -> Tensor:
+    """Activate, enlarge, convolve, add the shortcut: every step a pass."""
+    h = F.silu(x) if silu else x
+    if tuple(scale) != (1, 1, 1):
+        h = F.interpolate(h, scale_factor=tuple(map(float, scale)), mode="nearest")
+    depth, height, width = (size // 2 for size in weight.shape[2:])
+    padding = (depth, height if pad_rows else 0, width)
+    y = F.conv3d(h, weight, bias, tuple(stride), padding)
+    if not shortcut:
+        return y
+    outputs = weight.shape[0]
+    repeats = tuple(stride) == (1, 1, 1) and (tuple(scale) != (1, 1, 1) or outputs > x.shape[1])
+    if repeats:
+        return channel_duplicate_shuffle3d(x, outputs, scale, y)
+    return pixel_unshuffle_average3d(x, outputs, stride, y)
+
+
 def channel_duplicate_shuffle3d(
     x: Tensor, out_channels: int, scale: Sequence[int], added: Tensor | None
 ) -> Tensor:
@@ -208,6 +234,7 @@ EAGER: dict[str, Callable[..., Any]] = {
         attention,
         causal_conv3d,
         channel_duplicate_shuffle3d,
+        conv3d,
         concat_gelu,
         frame_causal_attention,
         gate_residual,

@@ -32,7 +32,14 @@ _WARM_UP_CASE = 0  # of CHECK: the one that is checked in all respects before th
 # What cpu-smoke may cost; above it the first CHECK case serves.
 _SMOKE_FLOPS = 1e11
 # The argument whose gradient is the incoming one, so that the backward op does not return it.
-_PASSED_ON = {"concat_gelu": 0, "gate_residual": 0, "group_norm_silu_conv3d": 6}
+_PASSED_ON = {
+    "channel_duplicate_shuffle3d": 3,
+    "concat_gelu": 0,
+    "gate_residual": 0,
+    "group_norm_silu_conv3d": 6,
+    "pixel_unshuffle_average3d": 3,
+    "rms_norm3d": 5,
+}
 # Videos among the arguments. Our models keep them in channels_last_3d, the original's do not, and
 # each contender gets what it is used to.
 _VIDEOS = ("x", "residual")

@@ -51,10 +51,12 @@ def test_networks_agree_with_the_exact_result(case, contender) -> None:
 def test_plain_torch_is_the_same_function_as_the_op(op) -> None:
     module = cases_of(op)
     for case in module.CHECK:
-        if case.name in ("empty", "no-token", "one-value", "one-channel", "offset"):
+        if case.name in ("empty", "no-frame", "no-token", "one-value", "one-channel", "offset"):
             continue  # nothing to compute, or ill-conditioned
         if getattr(case, "gather", False):
             continue  # what goes along with a video is no business of plain torch
+        if case.name.startswith("rows") and op != "conv3d":
+            continue  # nor are slabs between repeated borders
         inputs = module.make_inputs(case, "cpu", torch.float64)
         out = as_tuple(EAGER[op](*inputs))
         exact = as_tuple(getattr(opensora_fast.kernels, op)(*inputs))
