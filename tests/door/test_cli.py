@@ -149,6 +149,16 @@ def test_reconstruct_of_an_awkward_clip(shell: Shell, tmp_path: Path) -> None:
     assert -1 < numbers["ssim"] < 1
 
 
+def test_a_memory_budget_changes_nothing_but_the_memory(shell: Shell, clip: Path) -> None:
+    found = []
+    for name, *budget in (("whole",), ("within", "--memory-budget", 0.0015)):
+        result = shell("reconstruct", clip, "-o", f"{name}.mp4", *budget)
+        assert result.status == 0, result.error
+        found.append(json.loads(Path(f"{name}.json").read_text()))
+    assert found[1]["memory_budget"] == 0.0015
+    assert found[1]["psnr_db"] == pytest.approx(found[0]["psnr_db"], abs=0.01)
+
+
 def test_reconstruct_takes_a_part_in_another_size(shell: Shell, clip: Path) -> None:
     options = ("--max-frames", 5, "--height", 24, "--width", 24, "--tiling", "on")
     assert shell("reconstruct", clip, "-o", "both.mov", *options).status == 0
@@ -235,6 +245,8 @@ def test_generate_refuses(
         (("encode", "clip.mp4", "--max-frames", "0"), "max-frames must be from 1"),
         (("encode", "clip.mp4", "--height", "-1"), "height must be from 1"),
         (("encode", "clip.mp4", "--tiling", "perhaps"), "tiling must be on, off or auto"),
+        (("encode", "clip.mp4", "--memory-budget", "0"), "memory-budget must be above 0 GiB"),
+        (("encode", "clip.mp4", "--memory-budget", "1", "--tiling", "on"), "give it or tiling"),
         (("decode", "absent.safetensors"), "there is no such file"),
         (("decode", "words.mp4"), "no complete safetensors file"),
         (("decode", "weights.safetensors"), "holds no video latents"),

@@ -239,6 +239,17 @@ def test_other_dtypes_and_offload_run(pipeline_folder: Path) -> None:
     assert np.array_equal(sample(offloaded).frames, reference)
 
 
+def test_a_memory_budget_changes_no_frame(
+    pipe: VideoPipeline, pipeline_folder: Path, picture: Path
+) -> None:
+    within = VideoPipeline.from_pretrained(pipeline_folder, device="cpu", memory_budget=200_000)
+    expected, found = (sample(p, image=picture, output_type="pt").frames for p in (pipe, within))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    within.memory_budget = 1000
+    with pytest.raises(ValueError, match="the least that this size can be done with is"):
+        sample(within)
+
+
 def test_the_suffixes_reach_the_encoders(pipeline_folder: Path) -> None:
     pipe = VideoPipeline.from_pretrained(pipeline_folder, device="cpu")
     pipe.prompt_suffix = True

@@ -86,7 +86,7 @@ def test_slabs_of_any_height_change_nothing(task, rows, way, frames, height) -> 
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("task", "shape"), [("decode", (4, 2, 8, 2)), ("encode", (3, 5, 64, 16))])
+@pytest.mark.parametrize(("task", "shape"), [("decode", (4, 2, 4, 4)), ("encode", (3, 5, 32, 32))])
 def test_a_budget_is_kept_and_changes_nothing(task, shape) -> None:
     with torch.device("meta"):
         twin = HunyuanVAE(CONFIG)
@@ -116,7 +116,7 @@ def test_less_memory_costs_more_work() -> None:
     with torch.device("meta"):
         links = HunyuanVAE(CONFIG)._links("decode")
     work, steps = [], []
-    search = Search(links, (1, 4, 2, 16, 4), torch.float32)
+    search = Search(links, (1, 4, 2, 4, 16), torch.float32)
     for budget in (2_000_000, 700_000, 350_000):
         steps.append(search.within(budget))
         assert steps[-1][-1].end == len(links)
