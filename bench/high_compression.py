@@ -8,6 +8,7 @@ of the released width at a scaled number of tokens, and operations counted for t
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -141,11 +142,10 @@ def _pair(
 
     clock = clock_of(str(device))
     denoising = _medians({name: sample(name) for name in paths}, clock, budget)
-    decoding = _medians(
-        {name: (lambda p=path, n=name: p.vae.decode(latents[n])) for name, path in paths.items()},
-        clock,
-        budget,
-    )
+    decodes = {
+        name: functools.partial(path.vae.decode, latents[name]) for name, path in paths.items()
+    }
+    decoding = _medians(decodes, clock, budget)
     for name, path in paths.items():
         video = path.vae.decode(latents[name])
         assert video.shape[2:] == (path.num_frames, *size[1:])
@@ -235,7 +235,7 @@ def _blocks(device: torch.device, dtype: torch.dtype, budget: Budget) -> list[Ro
             num_txt=text,
         )  # fmt: skip
         tokens[name] = args[0].shape[1]
-        runs[name] = lambda model=model, args=args: model(*args)
+        runs[name] = functools.partial(model, *args)
     seconds = _medians(runs, clock_of(str(device)), budget)
     return [
         _row("blocks: tokens", tokens[LOW], tokens[HIGH]),

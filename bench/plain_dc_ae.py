@@ -103,7 +103,7 @@ class PlainDCAE:
         return F.conv3d(x, weight, bias, stride, weight.shape[-1] // 2, groups=groups)
 
     def _norm(self, name: str, x: Tensor) -> Tensor:
-        wide = x if x.dtype is torch.float64 else x.float()
+        wide: Tensor = x if x.dtype is torch.float64 else x.float()
         rms = (wide.square().mean(dim=1, keepdim=True) + _NORM_EPS).sqrt()
         scale, shift = (self._weights[f"{name}.{part}"] for part in ("weight", "bias"))
         normed = (wide / rms).to(x.dtype)

@@ -28,16 +28,21 @@ class ConvLayer(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, bias=bias, groups=groups)
-        if norm:
-            self.norm = RMSNorm3d(out_channels)
+        self.norm = RMSNorm3d(out_channels) if norm else None
 
     def forward(
         self, x: Tensor, stride: Scale = (1, 1, 1), scale: Scale = (1, 1, 1), silu: bool = False,
         shortcut: bool = False, pad_rows: bool = True,
     ) -> Tensor:  # fmt: skip
-        """Convolve x `[B, C, T, H, W]`; see `conv3d`. A norm is the caller's to apply."""
+        """Convolve x `[B, C, T, H, W]`; see `conv3d`. Then comes `normed`, if there is a norm."""
         conv = self.conv
         return conv3d(x, conv.weight, conv.bias, stride, scale, silu, shortcut, pad_rows)
+
+    def normed(self, h: Tensor, residual: Tensor) -> Tensor:
+        """Normalise what the convolution made, and add the residual."""
+        assert self.norm is not None
+        y: Tensor = self.norm(h, residual=residual)
+        return y
 
 
 class RMSNorm3d(nn.Module):
@@ -55,26 +60,26 @@ class RMSNorm3d(nn.Module):
         return rms_norm3d(x, self.weight, self.bias, _NORM_EPS, activation, residual)
 
 
+class ConvPair(nn.Module):
+    """The two convolutions of a residual block, under their keys."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = ConvLayer(channels, channels)
+        self.conv2 = ConvLayer(channels, channels, bias=False, norm=True)
+
+
 class ResBlock(nn.Module):
     """Convolution, SiLU, convolution, norm; added to the input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.main = nn.ModuleDict(
-            {
-                "conv1": ConvLayer(channels, channels),
-                "conv2": ConvLayer(channels, channels, bias=False, norm=True),
-            }
-        )
+        self.main = ConvPair(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x `[B, C, T, H, W]` to the same shape."""
-        return self.normalised(self.main["conv2"](self.main["conv1"](x), silu=True), x)
-
-    def normalised(self, h: Tensor, x: Tensor) -> Tensor:
-        """Add the norm of what the convolutions made to x."""
-        y: Tensor = self.main["conv2"].norm(h, residual=x)
-        return y
+        conv1, conv2 = self.main.conv1, self.main.conv2
+        return conv2.normed(conv2(conv1(x), silu=True), residual=x)
 
 
 class LiteMLA(nn.Module):
@@ -96,12 +101,9 @@ class LiteMLA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend within x `[B, C, T, H, W]`."""
-        depthwise, pointwise = self.aggreg[0]  # type: ignore[misc]
-        mixed = linear_attention(
-            self.qkv(x), depthwise.weight, pointwise.weight, HEAD_DIM, _ATTENTION_EPS
-        )
-        y: Tensor = self.proj.norm(self.proj(mixed), residual=x)
-        return y
+        depth_weight, point_weight = self.aggreg[0].parameters()
+        mixed = linear_attention(self.qkv(x), depth_weight, point_weight, HEAD_DIM, _ATTENTION_EPS)
+        return self.proj.normed(self.proj(mixed), residual=x)
 
 
 class GLUMBConv(nn.Module):
@@ -117,11 +119,11 @@ class GLUMBConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mix x `[B, C, T, H, W]` locally."""
         inverted, depth, point = self.inverted_conv.conv, self.depth_conv.conv, self.point_conv
+        assert inverted.bias is not None and depth.bias is not None
         h = glu_mb_conv(
             x, inverted.weight, inverted.bias, depth.weight, depth.bias, point.conv.weight
         )
-        y: Tensor = point.norm(h, residual=x)
-        return y
+        return point.normed(h, residual=x)
 
 
 class Branch(nn.Module):
@@ -201,6 +203,12 @@ class Stage(nn.Module):
         return x
 
 
+def layers_of(stage: nn.Module) -> list[nn.Module]:
+    """The modules of a stage."""
+    assert isinstance(stage, Stage)
+    return list(stage.op_list)
+
+
 def _blocks(kind: str, channels: int, depth: int) -> list[nn.Module]:
     return [(EViTBlock if kind == EVIT_BLOCK else ResBlock)(channels) for _ in range(depth)]
 
@@ -218,9 +226,7 @@ class Encoder(nn.Module):
             if i + 1 < len(widths):
                 modules.append(Downsample(width, widths[i + 1], config.temporal_downsample[i]))
             self.stages.append(Stage(*modules))
-        self.project_out = nn.ModuleDict(
-            {"main": Stage(ConvLayer(widths[-1], config.latent_channels))}
-        )
+        self.project_out = Branch(Stage(ConvLayer(widths[-1], config.latent_channels)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x `[B, in_channels, T, H, W]` to `[B, latent_channels, t, h, w]`."""
@@ -230,7 +236,8 @@ class Encoder(nn.Module):
         """Run the stages from the given one on x `[B, C, T, H, W]`, and the last layer."""
         for stage in self.stages[first:]:
             x = stage(x)
-        z: Tensor = self.project_out["main"].op_list[0](x, shortcut=True)
+        (conv,) = layers_of(self.project_out.main)
+        z: Tensor = conv(x, shortcut=True)
         return z
 
 

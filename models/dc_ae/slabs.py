@@ -27,7 +27,7 @@ from ..slabs import (
     pieces,
     pointwise,
 )
-from .blocks import Decoder, Downsample, Encoder, ResBlock, Upsample
+from .blocks import Decoder, Downsample, Encoder, ResBlock, Upsample, layers_of
 from .config import RES_BLOCK, VideoDCAEConfig
 
 
@@ -44,7 +44,7 @@ def encode_in_slabs(encoder: Encoder, config: VideoDCAEConfig, x: Tensor, rows: 
     steps: list[Step] = [functools.partial(neighbours, layer=conv)]
     limit = rows
     for stage in encoder.stages[:count]:
-        for module in stage.op_list:
+        for module in layers_of(stage):
             if isinstance(module, ResBlock):
                 steps.append(functools.partial(_residual, block=module, limit=limit))
             else:
@@ -67,7 +67,7 @@ def decode_in_slabs(decoder: Decoder, config: VideoDCAEConfig, z: Tensor, rows: 
     steps: list[Step] = []
     limit = rows
     for stage in reversed(decoder.stages[:count]):
-        for module in stage.op_list:
+        for module in layers_of(stage):
             if isinstance(module, ResBlock):
                 steps.append(functools.partial(_residual, block=module, limit=limit))
             else:
@@ -95,7 +95,7 @@ def _residual(slabs: Slabs, block: ResBlock, limit: int) -> Slabs:
     """Run a residual block: one window of x serves the first convolution and the shortcut."""
     of_x, of_h = Window(), Window()
     done = 0
-    conv1, conv2 = block.main["conv1"], block.main["conv2"]
+    conv1, conv2 = block.main.conv1, block.main.conv2
     for slab, last in pieces(slabs, limit):
         x = of_x.joined(slab, last)
         del slab
@@ -108,7 +108,7 @@ def _residual(slabs: Slabs, block: ResBlock, limit: int) -> Slabs:
         del h
         start, count = done - of_x.first, y.shape[3]
         done += count
-        handed = [block.normalised(y, x[:, :, :, start : start + count])]
+        handed = [conv2.normed(y, x[:, :, :, start : start + count])]
         del x, y
         yield handed.pop(), last
 
