@@ -115,7 +115,8 @@ def unshuffled_average(x: Tensor, out_channels: int, factors: Factors) -> Tensor
     for axis, factor in zip((2, 4, 6), factors, strict=True):
         x = x.unflatten(axis, (-1, factor))
     x = x.permute(0, 1, 3, 5, 7, 2, 4, 6).flatten(1, 4)
-    return x.unflatten(1, (out_channels, -1)).mean(2)
+    mean: Tensor = x.unflatten(1, (out_channels, -1)).mean(2)
+    return mean
 
 
 def duplicated_shuffle(x: Tensor, out_channels: int, factors: Factors) -> Tensor:
