@@ -108,8 +108,11 @@ def _residual(slabs: Slabs, block: ResBlock, limit: int) -> Slabs:
         del h
         start, count = done - of_x.first, y.shape[3]
         done += count
-        handed = [conv2.normed(y, x[:, :, :, start : start + count])]
-        del x, y
+        # A norm would copy rows that do not lie side by side, unseen by whoever counts.
+        shortcut = x[:, :, :, start : start + count].contiguous(memory_format=LAYOUT)
+        del x
+        handed = [conv2.normed(y, shortcut)]
+        del shortcut, y
         yield handed.pop(), last
 
 

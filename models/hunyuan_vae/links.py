@@ -12,12 +12,12 @@ from collections.abc import Callable
 from math import prod
 from typing import ClassVar, Protocol, TypeAlias
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from opensora_fast.kernels.moments import MomentsOfParts, channel_moments
 
 from ..slabs import LAYOUT, Slabs, Window, doubling, neighbours, pieces
-from .blocks import CausalConv3d, Gathered, GroupNormSiLU, ResnetBlock, Upsample
+from .blocks import CausalConv3d, Downsample, Gathered, GroupNormSiLU, ResnetBlock, Upsample
 
 Shape: TypeAlias = "tuple[int, ...]"
 
@@ -143,7 +143,8 @@ class Enlargement:
 
     def whole(self, x: Tensor, moments: Tensor | None) -> Gathered:
         """See `Link`."""
-        return self._upsample(x)
+        y: Gathered = self._upsample(x)
+        return y
 
     def in_slabs(
         self, slabs: Slabs, known: list[Tensor], rows: int, tally: MomentsOfParts | None
@@ -211,6 +212,7 @@ class Residual:
             target = y[:, :, :, done : done + around.shape[3] - 2]
             shortcut = target.contiguous(memory_format=LAYOUT)
             made, of_made = self._block.tail(around, of_h, shortcut, pad_rows=False)
+            assert of_made is not None
             del around, shortcut
             tally.add(of_made, made)
             target.copy_(made)
@@ -254,6 +256,7 @@ class Residual:
             y, of_y = self._block.tail(h, of_h, shortcut, pad_rows=False)
             del h, shortcut
             if tally is not None:
+                assert of_y is not None
                 tally.add(of_y, y)
             handed = [y]
             del y
@@ -311,6 +314,21 @@ class Output:
     def work(self, shape: Shape, rows: int) -> list[float]:
         """See `Link`."""
         return [_work(self._conv, self.shape(shape))]
+
+
+def links_of(level: nn.Module) -> list[Link]:
+    """Those of a level's residual blocks, then that of its resampling if it has one."""
+    links: list[Link] = []
+    for layers in level.children():
+        for layer in layers.children():
+            if isinstance(layer, ResnetBlock):
+                links.append(Residual(layer))
+            elif isinstance(layer, Upsample):
+                links.append(Enlargement(layer))
+            else:
+                assert isinstance(layer, Downsample)
+                links.append(Convolution(layer.conv))
+    return links
 
 
 def _tallied(

@@ -21,7 +21,7 @@ from ..posterior import DiagonalGaussian
 from ..tiling import TileSizes, tile_in_space, tile_in_time
 from .blocks import Decoder, Encoder, Gathered
 from .config import HunyuanVAEConfig
-from .links import Convolution, Enlargement, Link, Output, Residual, Whole
+from .links import Convolution, Link, Output, Whole, links_of
 from .within import Search, Step, run
 
 # Of everything between the first and the last layer: the channels of a position side by side.
@@ -235,12 +235,10 @@ class HunyuanVAE(CheckpointMixin[HunyuanVAEConfig], LatentSpaceMixin[HunyuanVAEC
         if task == "encode":
             links.append(Convolution(self.encoder.conv_in))
             for level in self.encoder.down_blocks:
-                links += [Residual(block) for block in level.resnets]
-                links += [Convolution(layer.conv) for layer in level.downsamplers]
+                links += links_of(level)
             return [*links, Whole(self._moments_of, 2 * self.config.latent_channels)]
         for level in self.decoder.up_blocks:
-            links += [Residual(block) for block in level.resnets]
-            links += [Enlargement(layer) for layer in level.upsamplers]
+            links += links_of(level)
         entry = Whole(self._until_levels, self.config.block_out_channels[-1])
         return [entry, *links, Output(self.decoder.conv_norm_out, self.decoder.conv_out)]
 

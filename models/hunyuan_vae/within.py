@@ -217,7 +217,7 @@ def _peak(
     made_height = shapes[step.end][3]
     if at_most is not None and step.mode == "slabs":
         height = min(height, at_most * step.rows + height % step.rows)
-    shape = (batch, channels, frames, height, width)
+    shape: Shape = (batch, channels, frames, height, width)
     run = links[step.start : step.end]
     result = shape
     for link in run:

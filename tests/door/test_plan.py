@@ -63,14 +63,14 @@ def test_a_budget_for_the_decoder_is_kept() -> None:
 
 
 def test_a_budget_for_the_causal_decoder_is_kept() -> None:
-    """A quarter of the memory; norms, which need all rows first, make passes of their own."""
+    """Half the memory; norms, which need all rows first, make passes of their own."""
     size = SamplingConfig(num_frames=17, height=256, width=256)
     whole, within = (
-        plan("open-sora-v2", size, budget_gib=budget).stages["decode"] for budget in (3.0, 0.8)
+        plan("open-sora-v2", size, budget_gib=budget).stages["decode"] for budget in (3.0, 0.65)
     )
-    assert whole.activation_bytes > 2 * 2**30
-    assert within.activation_bytes <= 0.8 * 2**30
-    assert whole.flops < within.flops < 6 * whole.flops
+    assert whole.activation_bytes > 1.3 * 2**30
+    assert within.activation_bytes <= 0.65 * 2**30
+    assert whole.flops < within.flops < 2.5 * whole.flops
 
 
 def test_high_compression_has_a_quarter_of_the_tokens() -> None:

@@ -98,7 +98,7 @@ def test_a_budget_is_kept_and_changes_nothing(task, shape) -> None:
         return peak_bytes(lambda: getattr(twin, task)(empty, **options, memory_budget=budget))
 
     expected, all_at_once = getattr(model(), task)(x, **options), peak(None)
-    for share in (1.0, 0.45, 0.2):
+    for share in (1.0, 0.45, 0.25):
         budget = int(share * all_at_once)
         found = getattr(model(), task)(x, **options, memory_budget=budget)
         torch.testing.assert_close(found, expected, **CLOSE)
@@ -117,7 +117,7 @@ def test_less_memory_costs_more_work() -> None:
         links = HunyuanVAE(CONFIG)._links("decode")
     work, steps = [], []
     search = Search(links, (1, 4, 2, 4, 16), torch.float32)
-    for budget in (2_000_000, 700_000, 350_000):
+    for budget in (2_000_000, 1_000_000, 700_000):
         steps.append(search.within(budget))
         assert steps[-1][-1].end == len(links)
         work.append(sum(step.cost for step in steps[-1]))
