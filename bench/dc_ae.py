@@ -13,8 +13,8 @@ from opensora_fast.kernels.footprint import peak_bytes
 from opensora_fast.kernels.registry import use_backend
 from opensora_fast.models import VideoDCAE, VideoDCAEConfig
 
-from .case import OURS, Bind, Case, Problem, Run, wide_name, widened
-from .draw import drawn_weights, filled, shapes_of
+from .case import OURS, Bind, Case, Problem, calling, calling_channels_last, wide_name, widened
+from .draw import channels_last, drawn_weights, filled, shapes_of
 from .plain_dc_ae import PlainDCAE
 
 SUITE = "vae-dcae"
@@ -89,7 +89,7 @@ def load(case: Case) -> Problem:
     def quarter() -> Bind:
         budget = peak_bytes(lambda: getattr(skeleton, task)(meta)) // 4
         run = getattr(_ours(config, weights()), task)
-        return _binding(functools.partial(run, memory_budget=budget))
+        return calling(functools.partial(run, memory_budget=budget))()
 
     used = skeleton.decoder if task == "decode" else skeleton.encoder
     elements = sum(value.numel() for value in used.parameters())
@@ -97,9 +97,11 @@ def load(case: Case) -> Problem:
     return Problem(
         inputs=inputs,
         make={
-            OURS: lambda: _binding(getattr(_ours(config, weights()), task)),
-            EAGER: lambda: _binding(_plain(config, weights(), task)),
-            CHANNELS_LAST: lambda: _channels_last(config, weights(), task),
+            OURS: lambda: calling(getattr(_ours(config, weights()), task))(),
+            EAGER: lambda: calling(_plain(config, weights(), task))(),
+            CHANNELS_LAST: lambda: calling_channels_last(
+                _plain(config, channels_last(weights()), task)
+            ),
             QUARTER: quarter,
         },
         oracle=oracle,
@@ -122,23 +124,3 @@ def _plain(
 ) -> Callable[[Tensor], Tensor]:
     run: Callable[[Tensor], Tensor] = getattr(PlainDCAE(config, weights), task)
     return run
-
-
-def _channels_last(config: VideoDCAEConfig, weights: dict[str, Tensor], task: str) -> Bind:
-    own = {
-        name: value.contiguous(memory_format=torch.channels_last_3d) if value.dim() == 5 else value
-        for name, value in weights.items()
-    }
-    run = _plain(config, own, task)
-
-    def bind(x: Tensor) -> Run:
-        return lambda: run(x.contiguous(memory_format=torch.channels_last_3d))
-
-    return bind
-
-
-def _binding(function: Callable[[Tensor], Tensor]) -> Bind:
-    def bind(x: Tensor) -> Run:
-        return lambda: function(x)
-
-    return bind

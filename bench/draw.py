@@ -57,3 +57,12 @@ def filled(module: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
 def shapes_of(module: nn.Module) -> dict[str, torch.Size]:
     """Shapes of a module's parameters by name."""
     return {name: value.shape for name, value in module.state_dict().items()}
+
+
+def channels_last(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of 3-D convolutions with their channels innermost; the others as they are."""
+    layout = torch.channels_last_3d
+    return {
+        name: value.contiguous(memory_format=layout) if value.dim() == 5 else value
+        for name, value in weights.items()
+    }

@@ -13,8 +13,8 @@ from opensora_fast.kernels.counting import count_flops
 from opensora_fast.kernels.registry import use_backend
 from opensora_fast.models import HunyuanVAE, HunyuanVAEConfig
 
-from .case import OURS, Bind, Case, Problem, Run, wide_name, widened
-from .draw import drawn_weights, filled, shapes_of
+from .case import OURS, Bind, Case, Problem, calling, calling_channels_last, wide_name, widened
+from .draw import channels_last, drawn_weights, filled, shapes_of
 
 SUITE = "vae-hunyuan"
 PEERS = ("diffusers", "diffusers-channels-last", "diffusers-compile")
@@ -72,7 +72,7 @@ def load(case: Case) -> Problem:
         return (drawn.to(device=device, dtype=dtype),)
 
     def ours() -> Bind:
-        return _binding(ours_task(_ours(config, weights()), task))
+        return calling(ours_task(_ours(config, weights()), task))()
 
     def oracle(x: Tensor) -> Tensor:
         wide = {name: widened(value, case.dtype) for name, value in weights().items()}
@@ -149,30 +149,11 @@ def _ours(config: HunyuanVAEConfig, weights: dict[str, Tensor]) -> HunyuanVAE:
 def _diffusers(
     name: str, config: HunyuanVAEConfig, task: str, weights: Callable[[], dict[str, Tensor]]
 ) -> Bind:
-    own = weights()
-    if name == "diffusers-channels-last":
-        own = {
-            key: value.contiguous(memory_format=torch.channels_last_3d)
-            if value.dim() == 5
-            else value
-            for key, value in own.items()
-        }
+    is_last = name == "diffusers-channels-last"
+    own = channels_last(weights()) if is_last else weights()
     model = diffusers_vae(config, own)
     run = diffusers_task(model, task)
     if name == "diffusers-compile":
         part = "decoder" if task == "decode" else "encoder"
         setattr(model, part, torch.compile(getattr(model, part), dynamic=False))
-    if name != "diffusers-channels-last":
-        return _binding(run)
-
-    def bind(x: Tensor) -> Run:
-        return lambda: run(x.contiguous(memory_format=torch.channels_last_3d))
-
-    return bind
-
-
-def _binding(function: Callable[[Tensor], Tensor]) -> Bind:
-    def bind(x: Tensor) -> Run:
-        return lambda: function(x)
-
-    return bind
+    return calling_channels_last(run) if is_last else calling(run)()

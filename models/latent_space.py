@@ -72,6 +72,20 @@ class LatentSpaceMixin(Generic[SpaceT]):
         """Pixels per latent element along rows and columns."""
         return self.config.spatial_compression_ratio
 
+    def latent_size(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """Size of the latent of a video.
+
+        Args:
+            num_frames: frames T.
+            height: rows in pixels.
+            width: columns in pixels.
+
+        Returns:
+            Latent frames, rows and columns.
+        """
+        time, space = self.time_compression_ratio, self.spatial_compression_ratio
+        return (num_frames - 1) // time + 1, (height - 1) // space + 1, (width - 1) // space + 1
+
     def _scaled(self, z: Tensor) -> Tensor:
         """Give latents a spread of about 1: `scale * (z - shift)`."""
         return self.scale_factor * (z - self.shift_factor)

@@ -76,20 +76,6 @@ class HunyuanVAE(CheckpointMixin[HunyuanVAEConfig], LatentSpaceMixin[HunyuanVAEC
         weight: nn.Parameter = self.decoder.conv_out.conv.weight  # type: ignore[assignment]
         return weight
 
-    def latent_size(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """Size of the latent of a video.
-
-        Args:
-            num_frames: frames T.
-            height: rows in pixels.
-            width: columns in pixels.
-
-        Returns:
-            Latent frames, rows and columns.
-        """
-        time, space = self.time_compression_ratio, self.spatial_compression_ratio
-        return (num_frames - 1) // time + 1, (height - 1) // space + 1, (width - 1) // space + 1
-
     def encode_posterior(self, x: Tensor) -> DiagonalGaussian:
         """Encode a video to the distribution of its (unscaled) latent, in tiles where asked for.
 
