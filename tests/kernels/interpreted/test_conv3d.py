@@ -109,7 +109,7 @@ def test_gradients(
 ) -> None:
     x, weight, _ = inputs(*channels, (2, 1, 2), kernel, dtype=torch.float32)
     shape = (1, channels[1], *reference.output_size((2, 1, 2), kernel, stride, scale))
-    rest: tuple[Any, ...] = (stride, scale, silu, True, (True, True, True))
+    rest: tuple[Any, ...] = (stride, scale, silu, True, True, (True, True, True))
     args = (noise(*shape, seed=3), x, weight)
     with use_backend("triton"):
         got = OPS["conv3d_backward"](*args, *rest)
@@ -136,7 +136,7 @@ def test_only_what_is_needed_is_computed() -> None:
     for needed in range(3):
         needs = [i == needed for i in range(3)]
         with use_backend("triton"):
-            got = OPS["conv3d_backward"](grad, x, weight, ONE, ONE, True, True, needs)
+            got = OPS["conv3d_backward"](grad, x, weight, ONE, ONE, True, True, True, needs)
         assert [g.numel() > 0 for g in got] == needs
 
 
