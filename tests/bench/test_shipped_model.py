@@ -9,7 +9,8 @@ import opensora_fast
 from opensora_fast import VideoPipeline
 from opensora_fast.bench.tiny_quality import judge
 from opensora_fast.metrics import psnr
-from opensora_fast.train.shapes import Scene, render, test_scenes
+from opensora_fast.train.shapes import Scene, render
+from opensora_fast.train.shapes import test_scenes as held_out_scenes
 
 ASSETS = Path(opensora_fast.__file__).parent / "assets" / "tiny"
 MAX_BYTES = 24_000_000
@@ -25,7 +26,7 @@ def pipe() -> VideoPipeline:
 @pytest.fixture(scope="module")
 def scenes() -> list[Scene]:
     """Six held-out sentences, far from each other in their fixed order."""
-    return test_scenes()[7::27]
+    return held_out_scenes()[7::27]
 
 
 def test_it_is_small() -> None:
