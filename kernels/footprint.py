@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,35 +26,10 @@ def peak_bytes(run: Callable[[], Any]) -> int:
         Bytes.
     """
     ledger = _Ledger()
-    with _innermost(ledger), torch.inference_mode(), ledger:
+    with torch.inference_mode(), ledger:
         result = run()
     del result
     return ledger.peak
-
-
-@contextmanager
-def uncounted() -> Iterator[None]:
-    """Work that belongs to no computation: a trial of one, or what it needs."""
-    with _innermost(None):
-        yield
-
-
-def is_counted() -> bool:
-    """Whether work belongs to the computation that is being counted."""
-    return None not in _open
-
-
-@contextmanager
-def _innermost(ledger: _Ledger | None) -> Iterator[None]:
-    _open.append(ledger)
-    try:
-        yield
-    finally:
-        _open.pop()
-
-
-# The innermost alone is charged: what is only tried inside a computation does not belong to it.
-_open: list[_Ledger | None] = []
 
 
 class _Ledger(TorchDispatchMode):
@@ -68,8 +42,6 @@ class _Ledger(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        if self is not _open[-1]:
-            return out
         given = {
             x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)
         }

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from opensora_fast.kernels.footprint import peak_bytes
@@ -15,8 +16,26 @@ from opensora_fast.kernels.footprint import peak_bytes
 # For a search: whoever counts what a computation does or holds is not shown what is only tried.
 unwatched = _disable_current_modes
 
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
 # Computes a result with so many rows at a time; None stands for all of them, without slabs.
 Run = Callable[[int | None], Tensor]
+
+
+@functools.lru_cache(maxsize=4)
+def twin_of(model_class: Callable[[Any], ModelT], config: Any, dtype: torch.dtype) -> ModelT:
+    """A model without values, to try on; kept, because trials of a model follow each other.
+
+    Args:
+        model_class: of the model.
+        config: of the model.
+        dtype: of its parameters.
+
+    Returns:
+        The model on the meta device.
+    """
+    with torch.device("meta"):
+        return model_class(config).to(dtype)
 
 
 def rows_within(run: Run, height: int, budget: int, name: str) -> int | None:

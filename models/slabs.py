@@ -16,7 +16,8 @@ from torch import Tensor
 
 _ROWS = 3
 
-# Of the slabs: the channels of a position side by side.
+# Of the slabs, and of all that is between the first and the last layer of an autoencoder: the
+# channels of a position side by side.
 LAYOUT = torch.channels_last_3d
 
 # What a layer meets above the first row and below the last.
@@ -122,37 +123,6 @@ def neighbours(
             handed = [layer(rows)]
             del rows
             yield handed.pop(), last
-
-
-def halving(
-    slabs: Slabs, layer: Callable[[Tensor], Tensor], first: Callable[[Tensor], Tensor]
-) -> Slabs:
-    """Run a layer that makes one row of every two, looking one row up.
-
-    Args:
-        slabs: of the layer's input.
-        layer: makes n rows of 2 n + 1.
-        first: makes n rows of 2 n at the upper border.
-
-    Yields:
-        The rows whose pairs are complete.
-    """
-    held: Tensor | None = None
-    above = 0
-    for slab, last in slabs:
-        rows = slab if held is None else torch.cat((held, slab), dim=_ROWS)
-        del slab
-        pairs = (rows.shape[_ROWS] - above) // 2
-        if pairs == 0:
-            held = _alone(rows)
-            continue
-        end = above + 2 * pairs
-        held = None if last else _alone(rows[:, :, :, end - 1 :])
-        rows = rows[:, :, :, :end].contiguous(memory_format=LAYOUT)
-        handed = [layer(rows) if above else first(rows)]
-        above = 1
-        del rows
-        yield handed.pop(), last
 
 
 def doubling(slabs: Slabs, layer: Callable[[Tensor], Tensor], factor: int = 2) -> Slabs:

@@ -5,23 +5,20 @@ Tensors are `[B, C, T, H, W]`.
 
 from __future__ import annotations
 
+import functools
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from opensora_fast.kernels.footprint import uncounted
-
 from ..checkpoint import CheckpointMixin
 from ..latent_space import LatentSpaceMixin
-from ..memory import rows_within
+from ..memory import rows_within, twin_of, unwatched
+from ..slabs import LAYOUT
 from ..tiling import TileSizes, tile_in_space, tile_in_time
 from .blocks import Decoder, Encoder
 from .config import VideoDCAEConfig
 from .slabs import decode_in_slabs, encode_in_slabs, num_slab_stages
-
-# Of everything between the first and the last layer: the channels of a position side by side.
-LAYOUT = torch.channels_last_3d
 
 Tiling = Literal["none", "original"]
 Task = Literal["encode", "decode"]
@@ -187,20 +184,9 @@ class VideoDCAE(CheckpointMixin[VideoDCAEConfig], LatentSpaceMixin[VideoDCAEConf
         """Encode or decode sample by sample, with as many rows at a time as the budget allows."""
         if tiling == "original":
             raise ValueError(f"VideoDCAE.{task}: give either memory_budget or a tiling")
-        height = x.shape[3]
-        if task == "decode":
-            height *= 2 ** max(self.config.num_stages - 1 - num_slab_stages(self.config), 0)
-        with uncounted():
-            twin, meta = self._twin(), torch.empty(x.shape, dtype=x.dtype, device="meta")
-            rows = rows_within(
-                lambda n: twin._in_rows(meta, task, n), height, budget, f"VideoDCAE.{task}"
-            )
+        with unwatched():
+            rows = _rows_within(self.config, task, tuple(x.shape), x.dtype, budget)
         return self._in_rows(x, task, rows)
-
-    def _twin(self) -> VideoDCAE:
-        """The same model without values."""
-        with torch.device("meta"):
-            return VideoDCAE(self.config).to(next(self.parameters()).dtype)
 
     def _in_rows(self, x: Tensor, task: Task, rows: int | None) -> Tensor:
         """Encode or decode, sample by sample with so many rows at a time; None: the whole."""
@@ -258,3 +244,17 @@ class VideoDCAE(CheckpointMixin[VideoDCAEConfig], LatentSpaceMixin[VideoDCAEConf
                 f"{max(height // space, 1) * space}x{max(width // space, 1) * space} or "
                 f"{-(-height // space) * space}x{-(-width // space) * space}"
             )
+
+
+@functools.lru_cache(maxsize=16)
+def _rows_within(
+    config: VideoDCAEConfig, task: Task, shape: tuple[int, ...], dtype: torch.dtype, budget: int
+) -> int | None:
+    """Kept, because the videos of a session often have one size."""
+    height = shape[3]
+    if task == "decode":
+        height *= 2 ** max(config.num_stages - 1 - num_slab_stages(config), 0)
+    twin, meta = twin_of(VideoDCAE, config, dtype), torch.empty(shape, dtype=dtype, device="meta")
+    return rows_within(
+        lambda rows: twin._in_rows(meta, task, rows), height, budget, f"VideoDCAE.{task}"
+    )

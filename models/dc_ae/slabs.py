@@ -21,7 +21,6 @@ from ..slabs import (
     Window,
     collected,
     doubling,
-    halving,
     in_slabs,
     neighbours,
     pieces,
@@ -120,9 +119,10 @@ def _downsample(slabs: Slabs, module: Downsample) -> Slabs:
     def layer(rows: Tensor) -> Tensor:
         factors = module.factors(rows)
         y = module.main(rows, stride=factors, pad_rows=False)
-        return pixel_unshuffle_average3d(rows[:, :, :, 1:], y.shape[1], factors, added=y)
+        pairs = rows[:, :, :, 1 : 1 + 2 * y.shape[3]]
+        return pixel_unshuffle_average3d(pairs, y.shape[1], factors, added=y)
 
-    return halving(slabs, layer, first=module)
+    return neighbours(slabs, layer, stride=2)
 
 
 def _upsample(slabs: Slabs, module: Upsample, limit: int) -> Slabs:

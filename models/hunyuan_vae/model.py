@@ -16,16 +16,14 @@ from opensora_fast.kernels.footprint import peak_bytes
 
 from ..checkpoint import CheckpointMixin
 from ..latent_space import LatentSpaceMixin
-from ..memory import too_small, unwatched
+from ..memory import too_small, twin_of, unwatched
 from ..posterior import DiagonalGaussian
+from ..slabs import LAYOUT
 from ..tiling import TileSizes, tile_in_space, tile_in_time
 from .blocks import Decoder, Encoder, Gathered
 from .config import HunyuanVAEConfig
 from .links import Convolution, Link, Output, Whole, links_of
 from .within import Search, Step, run
-
-# Of everything between the first and the last layer: the channels of a position side by side.
-LAYOUT = torch.channels_last_3d
 
 Task = Literal["encode", "decode"]
 
@@ -196,7 +194,7 @@ class HunyuanVAE(CheckpointMixin[HunyuanVAEConfig], LatentSpaceMixin[HunyuanVAEC
     ) -> list[Step] | None:
         """Of every sample, for a result of a shape; None: the whole batch fits at once."""
         name = f"HunyuanVAE.{task}"
-        twin = _twin(self.config, x.dtype)
+        twin = twin_of(HunyuanVAE, self.config, x.dtype)
         with torch.device("meta"):
             given, result = torch.empty_like(x, device="meta"), torch.empty(shape, dtype=x.dtype)
         drawing = 0
@@ -264,19 +262,12 @@ class HunyuanVAE(CheckpointMixin[HunyuanVAEConfig], LatentSpaceMixin[HunyuanVAEC
         return causal_conv3d(z, self.post_quant_conv.weight, self.post_quant_conv.bias)
 
 
-@functools.lru_cache(maxsize=4)
-def _twin(config: HunyuanVAEConfig, dtype: torch.dtype) -> HunyuanVAE:
-    """The model without values."""
-    with torch.device("meta"):
-        return HunyuanVAE(config).to(dtype)
-
-
 @functools.lru_cache(maxsize=16)
 def _search(
     config: HunyuanVAEConfig, task: Task, shape: tuple[int, ...], dtype: torch.dtype
 ) -> Search:
     """Kept, because the videos of a session often have one size."""
-    return Search(_twin(config, dtype)._links(task), shape, dtype)
+    return Search(twin_of(HunyuanVAE, config, dtype)._links(task), shape, dtype)
 
 
 def _check_video(x: Tensor, channels: int, name: str) -> None:
