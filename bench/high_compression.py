@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from opensora_fast.models import HunyuanVAE, MMDiT, MMDiTConfig, VideoDCAE, VideoDCAEConfig
+from opensora_fast.models import HunyuanVAE, MMDiT, MMDiTConfig, VideoDCAE
 from opensora_fast.models.presets import SystemConfig, preset
 from opensora_fast.models.sampling import Guidance, denoise, get_schedule, prepare_condition
 from opensora_fast.plan import Plan, plan, sampling_of
@@ -170,8 +170,7 @@ def _path(
     system: SystemConfig, size: tuple[int, int, int], device: torch.device, dtype: torch.dtype
 ) -> Path:
     with torch.device("meta"):
-        is_deep = isinstance(system.vae, VideoDCAEConfig)
-        vae = (VideoDCAE if is_deep else HunyuanVAE)(system.vae)  # type: ignore[arg-type]
+        vae = system.build_vae()
         transformer = MMDiT(system.transformer)
     frames = vae.frame_grid.at_least(size[0])
     multiple = vae.spatial_compression_ratio * system.transformer.patch_size

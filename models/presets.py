@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from .autoencoder_2d import AutoEncoder2DConfig
-from .dc_ae import VideoDCAEConfig
-from .hunyuan_vae import HunyuanVAEConfig
+from .autoencoder_2d import AutoEncoder2D, AutoEncoder2DConfig
+from .dc_ae import VideoDCAE, VideoDCAEConfig
+from .hunyuan_vae import HunyuanVAE, HunyuanVAEConfig
 from .mmdit import MMDiTConfig
 
 
@@ -26,6 +27,18 @@ class SystemConfig:
 
     vae: HunyuanVAEConfig | VideoDCAEConfig | AutoEncoder2DConfig
     transformer: MMDiTConfig
+
+    @property
+    def vae_class(self) -> type[HunyuanVAE] | type[VideoDCAE] | type[AutoEncoder2D]:
+        """The class of autoencoders that the configuration is of."""
+        classes = (HunyuanVAE, VideoDCAE, AutoEncoder2D)
+        return next(c for c in classes if isinstance(self.vae, c.config_class))
+
+    def build_vae(self) -> HunyuanVAE | VideoDCAE | AutoEncoder2D:
+        """An autoencoder of the configuration."""
+        build: Any = self.vae_class
+        vae: HunyuanVAE | VideoDCAE | AutoEncoder2D = build(self.vae)
+        return vae
 
     def __post_init__(self) -> None:
         """Check that the two fit each other."""

@@ -12,7 +12,7 @@ from torch import nn
 from opensora_fast.kernels.counting import count_flops
 from opensora_fast.kernels.device import data_sheet
 from opensora_fast.kernels.footprint import peak_bytes
-from opensora_fast.models import HunyuanVAE, HunyuanVAEConfig, MMDiT, VideoDCAE, VideoDCAEConfig
+from opensora_fast.models import HunyuanVAE, MMDiT, VideoDCAE
 from opensora_fast.models.frame_grid import FrameGrid
 from opensora_fast.models.mmdit.patchify import latent_position_ids, text_position_ids
 from opensora_fast.models.presets import preset
@@ -154,7 +154,8 @@ def plan(
     system = preset(model)
     with torch.device("meta"):
         transformer = MMDiT(system.transformer).to(dtype)
-        vae = _autoencoder(system.vae).to(dtype)
+        vae = system.build_vae().to(dtype)
+    assert isinstance(vae, (HunyuanVAE, VideoDCAE))
     vae.use_spatial_tiling = vae.use_temporal_tiling = tiling
     config = config or sampling_of(model, {})
     patch = system.transformer.patch_size
@@ -206,9 +207,7 @@ def sampling_of(
     _check_model(model)
     system = preset(model)
     multiple = system.vae.spatial_compression_ratio * system.transformer.patch_size
-    frames = FrameGrid(
-        system.vae.time_compression_ratio, not isinstance(system.vae, VideoDCAEConfig)
-    )
+    frames = FrameGrid(system.vae.time_compression_ratio, system.vae_class.is_causal)
     default = SamplingConfig()
     nearest = {
         "num_frames": frames.at_most(default.num_frames),
@@ -222,13 +221,6 @@ def sampling_of(
 def _check_model(model: str) -> None:
     if model not in PLANNED:
         raise ValueError(f"plan: unknown model {model!r}, accepted are {', '.join(PLANNED)}")
-
-
-def _autoencoder(config: Any) -> HunyuanVAE | VideoDCAE:
-    if isinstance(config, VideoDCAEConfig):
-        return VideoDCAE(config)
-    assert isinstance(config, HunyuanVAEConfig)
-    return HunyuanVAE(config)
 
 
 def _decoding(
