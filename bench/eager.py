@@ -208,6 +208,31 @@ def qk_norm_rope(
     return one(q, q_scale), one(k, k_scale)
 
 
+def joint_qk_norm_rope(
+    txt_q: Tensor,
+    txt_k: Tensor,
+    txt_v: Tensor,
+    img_q: Tensor,
+    img_k: Tensor,
+    img_v: Tensor,
+    txt_q_scale: Tensor,
+    txt_k_scale: Tensor,
+    img_q_scale: Tensor,
+    img_k_scale: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    layout: str,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Each stream by itself, then three concatenations."""
+    cut = txt_q.shape[1]
+    tables = [(cos[..., part, :], sin[..., part, :]) for part in (slice(cut), slice(cut, None))]
+    txt = qk_norm_rope(txt_q, txt_k, txt_q_scale, txt_k_scale, *tables[0], layout, eps)
+    img = qk_norm_rope(img_q, img_k, img_q_scale, img_k_scale, *tables[1], layout, eps)
+    q, k = (torch.cat(pair, dim=1) for pair in zip(txt, img, strict=True))
+    return q, k, torch.cat([txt_v, img_v], dim=1)
+
+
 def rms_norm3d(
     x: Tensor,
     weight: Tensor,
@@ -242,6 +267,7 @@ EAGER: dict[str, Callable[..., Any]] = {
         glu_mb_conv,
         group_norm_silu,
         group_norm_silu_conv3d,
+        joint_qk_norm_rope,
         layer_norm_modulate,
         linear_attention,
         nearest_upsample3d,

@@ -17,6 +17,7 @@ from .gelu import gelu
 from .glu_mb_conv import glu_mb_conv
 from .group_norm_silu import group_norm_silu
 from .group_norm_silu_conv3d import group_norm_silu_conv3d
+from .joint_qk_norm_rope import joint_qk_norm_rope
 from .layer_norm_modulate import layer_norm_modulate
 from .layer_norm_modulate_quantized import layer_norm_modulate_quantized
 from .linear_attention import linear_attention
@@ -40,6 +41,7 @@ __all__ = [
     "glu_mb_conv",
     "group_norm_silu",
     "group_norm_silu_conv3d",
+    "joint_qk_norm_rope",
     "layer_norm_modulate",
     "layer_norm_modulate_quantized",
     "linear_attention",

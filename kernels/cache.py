@@ -16,6 +16,7 @@ from typing import Any, Final
 import torch
 
 from .atomic import replacing
+from .common.sources import closure
 from .device import device_info
 
 ENVIRONMENT_VARIABLE: Final = "OPENSORA_FAST_CACHE"
@@ -82,8 +83,8 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
 def fingerprint(folder: str, native: bool) -> str:
     """What results of an op's kernels depend on besides the device, as a short hash.
 
-    Sources of the op and of what ops share; versions of torch and Triton; for native rows the
-    extension as it was built.
+    Sources of the op, of ops that it is made of and of what ops share; versions of torch and
+    Triton; for native rows the extension as it was built.
 
     Args:
         folder: of the op, under kernels/.
@@ -95,8 +96,9 @@ def fingerprint(folder: str, native: bool) -> str:
             digest.update(f"{name} {metadata.version(name)}\n".encode())
         except metadata.PackageNotFoundError:
             digest.update(f"no {name}\n".encode())
-    sources = [_KERNELS / folder, _KERNELS / "common"]
-    files = sorted(file for source in sources for file in source.glob("*.py"))
+    own = [file for name in (folder, "common") for file in (_KERNELS / name).glob("*.py")]
+    # The room's own files, such as the registry, compute nothing.
+    files = sorted(file for file in closure(own) if file.parent != _KERNELS)
     if native:
         spec = util.find_spec("opensora_fast._C")
         if spec is not None and spec.origin is not None:

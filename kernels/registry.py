@@ -164,7 +164,8 @@ class Op:
         backends: rows in order of preference.
         prepare: takes the public function's arguments, checks them and returns the schema's
             arguments.
-        backward: ``(ctx, *grads) -> gradients of all arguments``; calls the backward op.
+        backward: ``(ctx, *grads) -> gradients of all arguments``; calls the backward op, or those
+            of the ops that this one is made of.
         setup_context: ``(ctx, inputs, output)``; saves what `backward` needs.
         autocast: run in autocast's dtype, as torch does for convolutions and attention.
     """

@@ -26,6 +26,7 @@ PUBLIC = {
         "glu_mb_conv",
         "group_norm_silu",
         "group_norm_silu_conv3d",
+        "joint_qk_norm_rope",
         "layer_norm_modulate",
         "layer_norm_modulate_quantized",
         "linear_attention",

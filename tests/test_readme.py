@@ -6,6 +6,7 @@ from pathlib import Path
 
 from opensora_fast import kernels
 from opensora_fast.kernels.registry import BACKEND_NAMES, OPS
+from opensora_fast.kernels.testing import cases_of
 
 README = Path(__file__).parent.parent / "README.md"
 COLUMNS = ("cpu", "triton", "cuda")
@@ -21,7 +22,7 @@ def row(name: str) -> str:
             if op in OPS and any(entry.name == backend for entry in OPS[op].backends)
         ]
         cells.append(f" {', '.join(directions)} " if directions else " ")
-    remark = "" if f"{name}_backward" in OPS else " (inference)"
+    remark = "" if cases_of(name).DIFFERENTIABLE else " (inference)"
     return f"| `{name}`{remark} |{'|'.join(cells)}|"
 
 

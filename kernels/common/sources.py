@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 _ROOM = Path(__file__).resolve().parent.parent
@@ -26,14 +27,22 @@ def digest(op: str) -> str:
 
 def sources(op: str) -> list[Path]:
     """The files of this room that an op's `compiled.py` needs, itself among them, sorted."""
+    return sorted(closure([_ROOM / op / "compiled.py"]))
+
+
+def closure(files: Iterable[Path]) -> set[Path]:
+    """Files of this room, and all in it that these import, and so on.
+
+    Faces (`__init__.py`) are left out: they name what stands elsewhere and decide nothing.
+    """
     found: set[Path] = set()
-    waiting = [_ROOM / op / "compiled.py"]
+    waiting = list(files)
     while waiting:
         path = waiting.pop()
         if path not in found:
             found.add(path)
             waiting += _imported(path)
-    return sorted(found)
+    return found
 
 
 def _imported(path: Path) -> list[Path]:
@@ -42,8 +51,5 @@ def _imported(path: Path) -> list[Path]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             folder = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
-            named = [folder / alias.name for alias in node.names]
-            candidates = [folder, *named]
-            files += [f for c in candidates for f in (c.with_suffix(".py"), c / "__init__.py")]
-    # The room's own face imports every op: it decides nothing.
-    return [f for f in files if f.is_file() and f != _ROOM / "__init__.py"]
+            files += [folder.with_suffix(".py"), *(folder / f"{a.name}.py" for a in node.names)]
+    return [f for f in files if f.is_file()]

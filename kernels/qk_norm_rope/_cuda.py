@@ -47,10 +47,28 @@ def forward(
     eps: float,
 ) -> tuple[Tensor, Tensor]:
     """Return q and k, normalised and rotated."""
+    q_out, k_out = q.new_empty(q.shape), k.new_empty(k.shape)
+    write(q, k, q_scale, k_scale, cos, sin, layout, eps, q_out, k_out)
+    return q_out, k_out
+
+
+def write(
+    q: Tensor,
+    k: Tensor,
+    q_scale: Tensor,
+    k_scale: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    layout: str,
+    eps: float,
+    q_out: Tensor,
+    k_out: Tensor,
+) -> None:
+    """Write q and k, normalised and rotated, to tensors whose samples are dense."""
     from opensora_fast import _C
 
     with torch.cuda.device(q.device):
         kernel = functools.partial(
             _C.qk_norm_rope_cuda, stream=torch.cuda.current_stream().cuda_stream
         )
-        return _native.run(kernel, q, k, q_scale, k_scale, cos, sin, layout, eps)
+        _native.write(kernel, q, k, q_scale, k_scale, cos, sin, layout, eps, q_out, k_out)

@@ -24,7 +24,7 @@ def why_not(q: Tensor, q_scale: Tensor, k_scale: Tensor, cos: Tensor, sin: Tenso
     return None
 
 
-def run(
+def write(
     kernel: Callable[..., None],
     q: Tensor,
     k: Tensor,
@@ -34,11 +34,19 @@ def run(
     sin: Tensor,
     layout: str,
     eps: float,
-) -> tuple[Tensor, Tensor]:
-    """Return q and k, normalised and rotated by a function of the extension."""
+    q_out: Tensor,
+    k_out: Tensor,
+) -> None:
+    """Write q and k, normalised and rotated by a function of the extension; dense by sample."""
+    if q.shape[0] > 1 and not (q_out.is_contiguous() and k_out.is_contiguous()):
+        for i in range(q.shape[0]):
+            one = slice(i, i + 1)
+            cos_i, sin_i = (table[i] if table.dim() == 3 else table for table in (cos, sin))
+            parts = (q[one], k[one], q_scale, k_scale, cos_i, sin_i)
+            write(kernel, *parts, layout, eps, q_out[one], k_out[one])
+        return
     q, k = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k))
     q_scale, k_scale, cos, sin = (x.contiguous() for x in (q_scale, k_scale, cos, sin))
-    q_out, k_out = q.new_empty(q.shape), k.new_empty(k.shape)
     batch, length, heads, head_dim = q.shape
     kernel(
         q=(q.data_ptr(), q_out.data_ptr(), q_scale.data_ptr()),
@@ -57,4 +65,3 @@ def run(
         dtype=DTYPE_CODES[q.dtype],
         scale_dtype=DTYPE_CODES[q_scale.dtype],
     )
-    return q_out, k_out

@@ -6,7 +6,7 @@
 round() is to the dtype of x; rstd, rotation and sums are fp32. Pairs are channels (j, j + D/2) in
 the layout "half", (2j, 2j + 1) in "interleaved".
 Layout: q, k [B, L, N, D], weights [D], cos and sin [B, L, D/2], any strides (stride 0 in B where
-the tables are shared); outputs contiguous.
+the tables are shared); outputs contiguous, the forward's at least within a sample.
 Parallel: one program per (batch item, run of tiles of heads). It treats the same heads of q and k,
 which share cos and sin.
 Bytes: the forward reads and writes q and k once. The backward reads dq, dk, q and k (rstd is
@@ -147,7 +147,7 @@ def forward_kernel(
     k_stride_b, k_stride_l, k_stride_n, k_stride_d,
     q_scale_stride_d, k_scale_stride_d,
     cos_stride_b, cos_stride_l, cos_stride_d, sin_stride_b, sin_stride_l, sin_stride_d,
-    programs_per_item, tiles_per_program,
+    out_stride_b, programs_per_item, tiles_per_program,
     D: tl.constexpr, INTERLEAVED: tl.constexpr, BLOCK_R: tl.constexpr, HALF: tl.constexpr,
 ):  # fmt: skip
     pid = tl.program_id(0).to(tl.int64)
@@ -172,7 +172,7 @@ def forward_kernel(
         b_sin = load_table(
             sin_ptr, pid_b, offs_l, mask, sin_stride_b, sin_stride_l, sin_stride_d, HALF
         )
-        at_out = (pid_b * L * N + offs_r) * D
+        at_out = pid_b * out_stride_b + offs_r.to(tl.int64) * D
         at_q = pid_b * q_stride_b + offs_l * q_stride_l + offs_n * q_stride_n
         b_low, b_high = load_pairs(q_ptr, at_q, mask_r, q_stride_d, D, HALF, INTERLEAVED)
         b_low, b_high = norm_rope(
@@ -268,9 +268,18 @@ def forward(
     """Run the forward as the op's schema has it."""
     q_out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     k_out = torch.empty(k.shape, dtype=k.dtype, device=k.device)
+    write(q, k, q_scale, k_scale, cos, sin, layout, eps, q_out, k_out)
+    return q_out, k_out
+
+
+def write(
+    q: torch.Tensor, k: torch.Tensor, q_scale: torch.Tensor, k_scale: torch.Tensor,
+    cos: torch.Tensor, sin: torch.Tensor, layout: str, eps: float,
+    q_out: torch.Tensor, k_out: torch.Tensor,
+) -> None:  # fmt: skip
+    """Write the forward's results to tensors of equal strides whose samples are dense."""
     config = pick(_problem(q, backward=False), multiprocessors(q.device))
     plan_forward(q, k, q_scale, k_scale, cos, sin, layout, eps, q_out, k_out, config).run()
-    return q_out, k_out
 
 
 def backward(
@@ -303,9 +312,9 @@ def plan_forward(
     cos: torch.Tensor, sin: torch.Tensor, layout: str, eps: float,
     q_out: torch.Tensor, k_out: torch.Tensor, config: Config,
 ) -> Launch:  # fmt: skip
-    """Plan q_out, k_out = qk_norm_rope(q, k, ...); the outputs are contiguous."""
+    """Plan q_out, k_out = qk_norm_rope(q, k, ...); a sample of the outputs is contiguous."""
     arguments = _inputs(q, k, q_scale, k_scale, cos, sin, eps)
-    arguments |= {"q_out_ptr": q_out, "k_out_ptr": k_out}
+    arguments |= {"q_out_ptr": q_out, "k_out_ptr": k_out, "out_stride_b": q_out.stride(0)}
     return _launch(forward_kernel, arguments, q, layout, config)
 
 

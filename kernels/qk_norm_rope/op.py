@@ -63,6 +63,40 @@ def qk_norm_rope(
     return cast("tuple[Tensor, Tensor]", FORWARD(*args))
 
 
+def check(
+    op: str,
+    q: Tensor,
+    k: Tensor,
+    q_scale: Tensor,
+    k_scale: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    layout: str,
+    eps: float,
+) -> None:
+    """Raise unless the arguments fit each other.
+
+    Raises:
+        TypeError: not floating-point tensors, or q and k differ in dtype.
+        ValueError: shapes, layout, eps or devices do not fit.
+    """
+    contract.check_tensors(op, q=q, k=k, q_scale=q_scale, k_scale=k_scale, cos=cos, sin=sin)
+    if q.dim() != 4 or q.shape[3] % 2 != 0 or q.shape[3] == 0:
+        raise ValueError(f"{op}: q must be [B, L, N, D] with an even D, got shape {list(q.shape)}")
+    contract.check_same_dtype(op, q=q, k=k)
+    contract.check_shape(op, "k", k, tuple(q.shape))
+    batch, length, _, width = q.shape
+    contract.check_shape(op, "q_scale", q_scale, (width,))
+    contract.check_shape(op, "k_scale", k_scale, (width,))
+    per_sample = (batch,) if cos.dim() == 3 else ()
+    contract.check_shape(op, "cos", cos, (*per_sample, length, width // 2))
+    contract.check_shape(op, "sin", sin, tuple(cos.shape))
+    if layout not in _LAYOUTS:
+        raise ValueError(f"{op}: unknown layout {layout!r}, accepted are {', '.join(_LAYOUTS)}")
+    if eps < 0:
+        raise ValueError(f"{op}: eps must not be negative, got {eps}")
+
+
 def _prepare(
     q: Tensor,
     k: Tensor,
@@ -73,23 +107,7 @@ def _prepare(
     layout: str = "half",
     eps: float = 1e-6,
 ) -> tuple[Any, ...]:
-    contract.check_tensors(_NAME, q=q, k=k, q_scale=q_scale, k_scale=k_scale, cos=cos, sin=sin)
-    if q.dim() != 4 or q.shape[3] % 2 != 0 or q.shape[3] == 0:
-        raise ValueError(
-            f"{_NAME}: q must be [B, L, N, D] with an even D, got shape {list(q.shape)}"
-        )
-    contract.check_same_dtype(_NAME, q=q, k=k)
-    contract.check_shape(_NAME, "k", k, tuple(q.shape))
-    batch, length, _, width = q.shape
-    contract.check_shape(_NAME, "q_scale", q_scale, (width,))
-    contract.check_shape(_NAME, "k_scale", k_scale, (width,))
-    per_sample = (batch,) if cos.dim() == 3 else ()
-    contract.check_shape(_NAME, "cos", cos, (*per_sample, length, width // 2))
-    contract.check_shape(_NAME, "sin", sin, tuple(cos.shape))
-    if layout not in _LAYOUTS:
-        raise ValueError(f"{_NAME}: unknown layout {layout!r}, accepted are {', '.join(_LAYOUTS)}")
-    if eps < 0:
-        raise ValueError(f"{_NAME}: eps must not be negative, got {eps}")
+    check(_NAME, q, k, q_scale, k_scale, cos, sin, layout, eps)
     return q, k, q_scale, k_scale, cos, sin, layout, float(eps)
 
 

@@ -17,6 +17,7 @@ from opensora_fast.kernels import (
     concat_gelu,
     gate_residual,
     gelu,
+    joint_qk_norm_rope,
     layer_norm_modulate,
     qk_norm_rope,
 )
@@ -34,10 +35,6 @@ class Rope(NamedTuple):
     cos: Tensor
     sin: Tensor
     layout: str
-
-    def part(self, start: int, stop: int | None) -> Rope:
-        """The tables of the tokens `start:stop`."""
-        return Rope(self.cos[..., start:stop, :], self.sin[..., start:stop, :], self.layout)
 
 
 class MLPEmbedder(nn.Module):
@@ -96,16 +93,21 @@ class QKNorm(nn.Module):
         self.query_norm = RMSScale(head_dim)
         self.key_norm = RMSScale(head_dim)
 
+    @property
+    def scales(self) -> tuple[Tensor, Tensor]:
+        """Of queries and of keys."""
+        return self.query_norm.scale, self.key_norm.scale
+
     def forward(self, q: Tensor, k: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:
         """Normalise and rotate q and k `[B, L, N, D]`."""
         rotated: tuple[Tensor, Tensor] = qk_norm_rope(
-            q, k, self.query_norm.scale, self.key_norm.scale, rope.cos, rope.sin, layout=rope.layout
+            q, k, *self.scales, rope.cos, rope.sin, layout=rope.layout
         )
         return rotated
 
 
 class StreamAttention(nn.Module):
-    """Projections and norms of one stream; the attention itself runs over both streams."""
+    """Projections and norms of one stream; norms, rotation and attention run over both streams."""
 
     def __init__(self, config: MMDiTConfig) -> None:
         super().__init__()
@@ -126,8 +128,8 @@ class StreamAttention(nn.Module):
         """The layers that read the tokens."""
         return (self.qkv,) if self.fused_qkv else (self.q_proj, self.k_proj, self.v_proj)
 
-    def forward(self, x: Tensor | QuantizedRows, rope: Rope) -> tuple[Tensor, Tensor, Tensor]:
-        """Return normalised, rotated q and k, and v, each `[B, L, N, D]`."""
+    def forward(self, x: Tensor | QuantizedRows) -> tuple[Tensor, Tensor, Tensor]:
+        """Return q, k and v, `[B, L, N, D]` each, before norm and rotation."""
         if self.fused_qkv:
             q, k, v = self.qkv(x).unflatten(-1, (3, -1, self.head_dim)).unbind(2)
         else:
@@ -135,7 +137,6 @@ class StreamAttention(nn.Module):
                 proj(x).unflatten(-1, (-1, self.head_dim))
                 for proj in (self.q_proj, self.k_proj, self.v_proj)
             )
-        q, k = self.norm(q, k, rope)
         return q, k, v
 
 
@@ -171,9 +172,21 @@ class DoubleStreamBlock(nn.Module):
         txt_mod = self.txt_mod(activated)
         txt_rows = _modulate(txt, txt_mod[:2], *self.txt_attn.readers)
         img_rows = _modulate(img, img_mod[:2], *self.img_attn.readers)
-        txt_qkv = self.txt_attn(txt_rows, rope.part(0, num_txt))
-        img_qkv = self.img_attn(img_rows, rope.part(num_txt, None))
-        q, k, v = (torch.cat(pair, dim=1) for pair in zip(txt_qkv, img_qkv, strict=True))
+        txt_q, txt_k, txt_v = self.txt_attn(txt_rows)
+        img_q, img_k, img_v = self.img_attn(img_rows)
+        q, k, v = joint_qk_norm_rope(
+            txt_q,
+            txt_k,
+            txt_v,
+            img_q,
+            img_k,
+            img_v,
+            *self.txt_attn.norm.scales,
+            *self.img_attn.norm.scales,
+            rope.cos,
+            rope.sin,
+            layout=rope.layout,
+        )
         mixed = self.attention_fn(q, k, v).flatten(2)
         txt = gate_residual(txt, txt_mod[2], self.txt_attn.proj(mixed[:, :num_txt]))
         txt_rows = _modulate(txt, txt_mod[3:5], self.txt_mlp[0])

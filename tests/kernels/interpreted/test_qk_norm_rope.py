@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from opensora_fast.kernels import qk_norm_rope
+from opensora_fast.kernels import joint_qk_norm_rope, qk_norm_rope
 from opensora_fast.kernels.agreement import assert_agrees, noise, outputs_and_gradients
 from opensora_fast.kernels.common.launch import multiprocessors
+from opensora_fast.kernels.joint_qk_norm_rope.cases import Case, make_inputs
 from opensora_fast.kernels.qk_norm_rope import launch
 
 DTYPES = (torch.float32, torch.float16)
@@ -75,3 +76,10 @@ def test_qk_norm_rope_rounds_where_the_released_models_do() -> None:
         outputs_and_gradients(qk_norm_rope, b, inputs, (), 0)[0] for b in ("triton", "reference")
     )
     assert float((got != defined).double().mean()) < 0.01
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_two_streams_are_written_side_by_side(dtype: torch.dtype) -> None:
+    case = Case(name="", batch=2, text=3, image=7, num_heads=3, head_dim=16)
+    *inputs, layout, _ = make_inputs(case, "cpu", dtype)
+    assert_agrees(joint_qk_norm_rope, tuple(inputs), (layout,), num_differentiable=10)
