@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from ..common.pixel_shuffle import size_of_large
+from ..common.pixel_shuffle_cases import ShuffleCase, bytes, make_inputs
+from ..inputs import elements
 
-import torch
-
-from ..inputs import Draw, elements
+__all__ = ["BENCH", "CHECK", "DIFFERENTIABLE", "HUGE", "Case", "bytes", "flops", "make_inputs"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Case:
+class Case(ShuffleCase):
     """One problem: x is [batch, channels, *size]."""
 
-    name: str
-    batch: int = 1
-    channels: int
-    out_channels: int
-    size: tuple[int, int, int]
-    scale: tuple[int, int, int] = (2, 2, 2)
-    added: bool = True
-    wide_added: bool = False
+    __slots__ = ()
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of x."""
-        return (self.batch, self.channels, *self.size)
-
-    @property
-    def y_shape(self) -> tuple[int, ...]:
-        """Shape of the output."""
-        frames, height, width = (n * s for n, s in zip(self.size, self.scale, strict=True))
-        return (self.batch, self.out_channels, frames, height, width)
+    def y_size(self) -> tuple[int, int, int]:
+        """T, H and W of the output."""
+        return size_of_large(self.size, self.scale)
 
 
 _SPACE = (1, 2, 2)
@@ -73,22 +58,6 @@ HUGE = Case(
 DIFFERENTIABLE = (0, 3)
 
 
-def make_inputs(
-    case: Case, device: torch.device | str, dtype: torch.dtype, seed: int = 0
-) -> tuple[Any, ...]:
-    """Arguments of channel_duplicate_shuffle3d."""
-    draw = Draw(device, dtype, seed)
-    x = draw.normal(*case.shape)
-    added = draw.normal(*case.y_shape, wide=case.wide_added) if case.added else None
-    return x, case.out_channels, case.scale, added
-
-
 def flops(case: Case, backward: bool = False) -> int:
     """One addition per element of the output, where there is something to add, and backwards."""
     return elements(case.y_shape) if case.added or backward else 0
-
-
-def bytes(case: Case, itemsize: int = 2, backward: bool = False) -> int:
-    """Least traffic: one side read, the other written; forwards `added` is read, too."""
-    large = elements(case.y_shape) * (2 if case.added and not backward else 1)
-    return itemsize * (elements(case.shape) + large)

@@ -9,8 +9,9 @@ op and the other's gradient *gather* a group to its sum, the other two *spread* 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,6 +72,20 @@ def new_video(
         device=like.device,
         memory_format=contract.layout_of(like),
     )
+
+
+def save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    """Keep what `gradients` needs of a call: no tensor."""
+    x, _, ctx.scale, added = inputs
+    ctx.channels = x.shape[1]
+    ctx.added_dtype = None if added is None else added.dtype
+
+
+def gradients(backward: Callable[..., Tensor], ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients of an op's arguments, that of x by its backward op."""
+    dx = backward(grad, ctx.channels, ctx.scale) if ctx.needs_input_grad[0] else None
+    dadded = grad.to(ctx.added_dtype) if ctx.needs_input_grad[3] else None
+    return dx, None, None, dadded
 
 
 @dataclass(frozen=True, slots=True)

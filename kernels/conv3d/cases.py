@@ -7,8 +7,11 @@ from typing import Any
 
 import torch
 
+from ..causal_conv3d.cases import bytes, flops
 from ..inputs import Draw, elements
 from .reference import output_size
+
+__all__ = ["BENCH", "CHECK", "DIFFERENTIABLE", "HUGE", "Case", "bytes", "flops", "make_inputs"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,15 +170,3 @@ def make_inputs(
     weight = draw.normal(*case.weight_shape, std=fan_in**-0.5)
     bias = draw.normal(case.out_channels) if case.bias else None
     return (x, weight, bias, case.stride, case.scale, case.silu, case.shortcut, case.pad_rows)
-
-
-def flops(case: Case, backward: bool = False) -> int:
-    """Multiplications and additions; the backward is two convolutions of the forward's size."""
-    forward = 2 * elements(case.y_shape) * elements(case.weight_shape[1:])
-    return 2 * forward if backward else forward
-
-
-def bytes(case: Case, itemsize: int = 2, backward: bool = False) -> int:
-    """Least traffic: every input read once, every output written once."""
-    x, weight, y = elements(case.x_shape), elements(case.weight_shape), elements(case.y_shape)
-    return itemsize * (2 * x + 2 * weight + y if backward else x + weight + y)

@@ -84,16 +84,8 @@ def _fake_backward(grad: Tensor, channels: int, scale: Sequence[int]) -> Tensor:
     return pixel_shuffle.new_video(grad, channels, size)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, _, ctx.scale, added = inputs
-    ctx.channels = x.shape[1]
-    ctx.added_dtype = None if added is None else added.dtype
-
-
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    dx = BACKWARD(grad, ctx.channels, ctx.scale) if ctx.needs_input_grad[0] else None
-    dadded = grad.to(ctx.added_dtype) if ctx.needs_input_grad[3] else None
-    return dx, None, None, dadded
+    return pixel_shuffle.gradients(BACKWARD, ctx, grad)
 
 
 BACKWARD = Op(
@@ -122,5 +114,5 @@ FORWARD = Op(
     ],
     prepare=_prepare,
     backward=_backward,
-    setup_context=_save,
+    setup_context=pixel_shuffle.save,
 )
