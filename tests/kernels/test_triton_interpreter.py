@@ -1,18 +1,17 @@
 """The Triton kernels, run on the CPU by Triton's interpreter, against the reference.
 
 The interpreter is chosen by an environment variable when Triton is imported, so the checks run in
-child processes: the files in `interpreted`, and the conformance suite's Triton rows. A person can
-do the same: TRITON_INTERPRET=1 python -m pytest tests/kernels/interpreted.
+child processes (see conftest.py): the files in `interpreted`, and the conformance suite's Triton
+rows. A person can do the same: TRITON_INTERPRET=1 python -m pytest tests/kernels/interpreted.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy
@@ -59,35 +58,13 @@ CHILDREN = {file.stem.removeprefix("test_"): (str(file),) for file in FILES} | {
     )
 }
 
-Outcomes = Mapping[str, "Future[subprocess.CompletedProcess[str]]"]
-
-
-def interpret(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *arguments],
-        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def outcomes(request: pytest.FixtureRequest) -> Iterator[Outcomes]:
-    """What the selected tests wait for: as many children at a time as there are cores."""
-    chosen = [getattr(item, "callspec", None) for item in request.session.items]
-    names = [c.params["child"] for c in chosen if c is not None and "child" in c.params]
-    # The longest first, so that none is left alone at the end.
-    names.sort(key=lambda name: "conv" not in name)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        yield {name: pool.submit(interpret, *CHILDREN[name]) for name in names}
-        pool.shutdown(cancel_futures=True)
+Children = Mapping[tuple[str, ...], "Future[subprocess.CompletedProcess[str]]"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("child", CHILDREN)
-def test_checks_pass_in_the_interpreter(child: str, outcomes: Outcomes) -> None:
-    done = outcomes[child].result()
+@pytest.mark.parametrize("child", CHILDREN.values(), ids=CHILDREN)
+def test_checks_pass_in_the_interpreter(child: tuple[str, ...], children: Children) -> None:
+    done = children[child].result()
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
 
