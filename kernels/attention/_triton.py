@@ -16,11 +16,10 @@ import torch
 import triton
 import triton.language as tl
 
-from ..common.availability import capability
 from ..common.launch import Launch, cdiv
 from ._triton_backward import backward
-from ._triton_tiles import Frames, load_tile, locate, plan, problem, read, store_tile
-from .launch import Config, pick
+from ._triton_tiles import Frames, choice, load_tile, locate, plan, read, store_tile
+from .launch import Config
 
 __all__ = ["attend", "backward", "forward", "plan_forward"]
 
@@ -112,7 +111,7 @@ def attend(
     y = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     lse = torch.empty((batch, num_heads, length), dtype=torch.float32, device=q.device)
     if y.numel() > 0:
-        config = pick(problem("forward", q, k, v), capability(q.device))
+        config = choice("forward", q, k, v)
         plan_forward(q, k, v, frames, y, lse, config).run()
     return y, lse
 

@@ -20,19 +20,18 @@ import torch
 import triton
 import triton.language as tl
 
-from ..common.availability import capability
 from ..common.launch import Launch, cdiv
 from ._triton_tiles import (
     Frames,
+    choice,
     load_tile,
     locate,
     plan,
-    problem,
     read,
     store_tile,
     stride_arguments,
 )
-from .launch import Config, pick, stride_unit
+from .launch import Config, stride_unit
 
 BLOCK_DELTA_ELEMENTS = 4096
 MAX_BLOCK_DELTA = 64
@@ -229,11 +228,10 @@ def gradients(
         return dq, dk.zero_(), dv.zero_()
     delta = torch.empty(lse.shape, dtype=torch.float32, device=q.device)
     plan_delta(grad, out, delta).run()
-    device = capability(q.device)
     inputs = (grad, q, k, v, lse, delta)
-    config = pick(problem("query_gradient", q, k, v, grad), device)
+    config = choice("query_gradient", q, k, v, grad)
     plan_query_gradient(*inputs, frames, dq, config).run()
-    config = pick(problem("key_gradient", q, k, v, grad), device)
+    config = choice("key_gradient", q, k, v, grad)
     plan_key_gradient(*inputs, frames, dk, dv, config).run()
     return dq, dk, dv
 

@@ -15,8 +15,10 @@ import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from ..common.availability import capability
 from ..common.launch import Launch, strides
-from .launch import Config, Kernel, Problem, describable
+from ..common.tune import choose
+from .launch import Config, Kernel, Problem, candidates, describable, pick
 
 LOG2_E = math.log2(math.e)
 
@@ -92,6 +94,13 @@ def problem(kernel: Kernel, *tensors: torch.Tensor) -> Problem:
         half_precision=tensors[0].element_size() == 2,
         describable=all(map(describable, tensors)),
     )
+
+
+def choice(kernel: Kernel, *tensors: torch.Tensor) -> Config:
+    """The launch of a kernel that reads these tensors [B, L, N, D]."""
+    asked, device = problem(kernel, *tensors), capability(tensors[0].device)
+    default = pick(asked, device)
+    return choose("attention", asked, tensors[0], default, lambda: candidates(asked, device))
 
 
 def read(config: Config, name: str, x: torch.Tensor, rows: int) -> dict:

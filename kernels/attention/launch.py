@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
 from torch import Tensor
@@ -226,3 +226,28 @@ def pick(problem: Problem, capability: int) -> Config:
         block_d=max(16, next_power_of_two(problem.head_dim)),
         **tile._asdict(),
     )
+
+
+def candidates(problem: Problem, capability: int) -> tuple[Config, ...]:
+    """Other launches for a measurement to choose from: one step from the default in each direction.
+
+    Some of them spill registers or ask for more shared memory than there is; the measurement drops
+    those that do not run, and the slow ones lose.
+    """
+    default = pick(problem, capability)
+    found = [
+        replace(default, num_warps=12 - default.num_warps),  # 4 for 8, 8 for 4
+        replace(default, num_stages=default.num_stages + 1),
+        replace(default, peel=not default.peel),
+        replace(default, hoist=not default.hoist),
+    ]
+    if default.num_stages > 1:
+        found.append(replace(default, num_stages=default.num_stages - 1))
+    tokens = range(MIN_OWN_TOKENS, MAX_BLOCK_TOKENS + 1)
+    found += [replace(default, block_q=n) for n in _around(default.block_q) if n in tokens]
+    found += [replace(default, block_k=n) for n in _around(default.block_k) if n in tokens]
+    return tuple(found)
+
+
+def _around(size: int) -> tuple[int, int]:
+    return size // 2, size * 2

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 import torch
 
 from opensora_fast.kernels import attention
 from opensora_fast.kernels.agreement import assert_agrees, noise
-from opensora_fast.kernels.attention import _triton_backward
-from opensora_fast.kernels.attention.launch import describable, pick
+from opensora_fast.kernels.attention.launch import KERNELS, describable
+from opensora_fast.kernels.common import tune
 from opensora_fast.kernels.registry import OPS, use_backend
 
 DTYPES = (torch.float32, torch.float16)
@@ -54,22 +55,30 @@ def test_attention_takes_a_gradient_that_was_expanded() -> None:
         torch.testing.assert_close(got, want, rtol=1e-2, atol=2e-3)
 
 
+def questions(*inputs: torch.Tensor) -> list[tune.Question]:
+    """What a forward and its backward ask the tuner's table."""
+    with tune.asking() as asked:
+        assert_agrees(attention, inputs)
+    assert [json.loads(q.problem)["kernel"] for q in asked] == list(KERNELS)
+    return asked
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_the_wide_form_gives_the_same_gradients(
-    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
-) -> None:
+def test_the_wide_form_gives_the_same_gradients(dtype: torch.dtype) -> None:
     """Sums of [channels, keys], which real launches take for heads of more than 256 channels."""
-    seen = []
+    inputs = tuple(heads(1, 40, 2, 24, dtype=dtype, seed=s) for s in range(3))
+    question = questions(*inputs)[2]
+    with tune.trying(question, dataclasses.replace(question.default, tall=False)):
+        assert_agrees(attention, inputs)
 
-    def wide(problem, capability):
-        config = dataclasses.replace(pick(problem, capability), tall=False)
-        seen.append(problem.kernel)
-        return config
 
-    monkeypatch.setattr(_triton_backward, "pick", wide)
-    q, k, v = (heads(1, 40, 2, 24, dtype=dtype, seed=s) for s in range(3))
-    assert_agrees(attention, (q, k, v))
-    assert seen == ["query_gradient", "key_gradient"]
+def test_launches_that_can_be_measured_give_the_same() -> None:
+    inputs = tuple(heads(1, 40, 2, 16, dtype=torch.float16, seed=s) for s in range(3))
+    for question in questions(*inputs):
+        assert len(set(question.candidates) - {question.default}) == len(question.candidates) > 5
+        for config in question.candidates:
+            with tune.trying(question, config):
+                assert_agrees(attention, inputs)
 
 
 def test_attention_returns_the_log_sum_exp() -> None:
