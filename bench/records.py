@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,9 +131,14 @@ class Run:
 
 
 class Writer:
-    """Appends records to a file, each line whole; does nothing without a file."""
+    """Appends records to a file, each line whole; does nothing without a file.
+
+    A measurement takes hours, in which the file may be moved away or removed: it is then written
+    again, with all that this writer has put there.
+    """
 
     def __init__(self, path: Path | None, *, append: bool) -> None:
+        self._path, self._lines = path, list[str]()
         self._file: TextIO | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,9 +162,25 @@ class Writer:
             self._file.close()
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        if self._file is not None:
-            self._file.write(json.dumps(record) + "\n")
-            self._file.flush()
+        if self._path is None or self._file is None:
+            return
+        line = json.dumps(record) + "\n"
+        self._lines.append(line)
+        if self._is_there():
+            self._file.write(line)
+        else:
+            self._file.close()
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a", encoding="utf-8")
+            self._file.writelines(self._lines)
+        self._file.flush()
+
+    def _is_there(self) -> bool:
+        assert self._path is not None and self._file is not None
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), self._path.stat())
+        except FileNotFoundError:
+            return False
 
 
 def read(path: Path) -> list[Run]:
