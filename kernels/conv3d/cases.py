@@ -7,44 +7,22 @@ from typing import Any
 
 import torch
 
-from ..causal_conv3d.cases import bytes, flops
-from ..inputs import Draw, elements
+from ..common.conv_cases import ConvCase, bytes, flops, operands
+from ..inputs import Draw
 from .reference import output_size
 
 __all__ = ["BENCH", "CHECK", "DIFFERENTIABLE", "HUGE", "Case", "bytes", "flops", "make_inputs"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Case:
-    """One problem: x is [batch, channels, *size], weight [out_channels, channels, *kernel].
+class Case(ConvCase):
+    """One problem: a convolution, and what is peculiar to this op."""
 
-    Outputs have about unit variance; `slack` is what transforms (Winograd) may add to the error of
-    a sum of products in fp32.
-    """
-
-    name: str
-    batch: int = 1
-    channels: int
-    out_channels: int
-    size: tuple[int, int, int]
-    kernel: tuple[int, int, int] = (3, 3, 3)
     stride: tuple[int, int, int] = (1, 1, 1)
     scale: tuple[int, int, int] = (1, 1, 1)
-    bias: bool = True
     silu: bool = False
     shortcut: bool = False
     pad_rows: bool = True
-    slack: float = 2e-5
-
-    @property
-    def x_shape(self) -> tuple[int, ...]:
-        """Shape of x."""
-        return (self.batch, self.channels, *self.size)
-
-    @property
-    def weight_shape(self) -> tuple[int, ...]:
-        """Shape of the weight."""
-        return (self.out_channels, self.channels, *self.kernel)
 
     @property
     def y_shape(self) -> tuple[int, ...]:
@@ -165,8 +143,5 @@ def make_inputs(
 ) -> tuple[Any, ...]:
     """Arguments of conv3d."""
     draw = Draw(device, dtype, seed)
-    fan_in = elements(case.weight_shape[1:])
-    x = draw.normal(*case.x_shape)
-    weight = draw.normal(*case.weight_shape, std=fan_in**-0.5)
-    bias = draw.normal(case.out_channels) if case.bias else None
+    x, weight, bias = operands(case, draw)
     return (x, weight, bias, case.stride, case.scale, case.silu, case.shortcut, case.pad_rows)

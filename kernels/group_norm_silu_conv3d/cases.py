@@ -7,45 +7,25 @@ from typing import Any
 
 import torch
 
-from ..causal_conv3d.cases import flops as flops
+from ..common.conv_cases import ConvCase, flops, weight_and_bias
 from ..inputs import Draw, elements
 from ..moments import channel_moments
 from .reference import output_shape
+
+__all__ = ["BENCH", "CHECK", "DIFFERENTIABLE", "HUGE", "Case", "bytes", "flops", "make_inputs"]
 
 EPS = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Case:
-    """One problem: x is [batch, channels, *size], weight [out_channels, channels, *kernel].
+class Case(ConvCase):
+    """One problem: a convolution, and what is peculiar to this op."""
 
-    Outputs have about unit variance; `slack` is what transforms (Winograd) may add to the error of
-    a sum of products in fp32.
-    """
-
-    name: str
-    batch: int = 1
-    channels: int
-    out_channels: int
     groups: int
-    size: tuple[int, int, int]
-    kernel: tuple[int, int, int] = (3, 3, 3)
-    bias: bool = True
     residual: bool = True
     moments: bool = False
     gather: bool = False
     pad_rows: bool = True
-    slack: float = 2e-5
-
-    @property
-    def x_shape(self) -> tuple[int, ...]:
-        """Shape of x."""
-        return (self.batch, self.channels, *self.size)
-
-    @property
-    def weight_shape(self) -> tuple[int, ...]:
-        """Shape of the weight."""
-        return (self.out_channels, self.channels, *self.kernel)
 
     @property
     def y_shape(self) -> tuple[int, ...]:
@@ -130,12 +110,10 @@ def make_inputs(
 ) -> tuple[Any, ...]:
     """Arguments of group_norm_silu_conv3d."""
     draw = Draw(device, dtype, seed)
-    fan_in = elements(case.weight_shape[1:])
     x = draw.normal(*case.x_shape)
     norm_weight = draw.normal(case.channels, mean=1.0, std=0.2)
     norm_bias = draw.normal(case.channels, std=0.2)
-    weight = draw.normal(*case.weight_shape, std=fan_in**-0.5)
-    bias = draw.normal(case.out_channels) if case.bias else None
+    weight, bias = weight_and_bias(case, draw)
     residual = draw.normal(*case.y_shape) if case.residual else None
     moments = channel_moments(x) if case.moments else None
     arguments = (x, norm_weight, norm_bias, case.groups, weight, bias, residual, EPS)
