@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -52,6 +55,16 @@ def depthwise_gradients(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor
     mask = [False, True, False]
     dseen: Tensor = aten.convolution_backward(grad, x, seen, None, *geometry, mask)[1]
     return dx, of_all_taps(dseen, weight)
+
+
+class Depthwise(NamedTuple):
+    """A way to compute depthwise convolutions: as `depthwise` and `depthwise_gradients` do."""
+
+    convolve: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    gradients: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+LIBRARY = Depthwise(depthwise, depthwise_gradients)
 
 
 def _reach(weight: Tensor) -> list[int]:

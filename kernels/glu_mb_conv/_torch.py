@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.torch_conv3d import depthwise, depthwise_gradients
+from ..common.torch_conv3d import LIBRARY, Depthwise
 from ..contract import layout_of, wide
 
 VERIFIED = "CPU: x86-64 AVX-512 and AMX, torch 2.13, 2026-11; never on a GPU"
@@ -51,13 +51,19 @@ def forward(
     total = rows.new_zeros((rows.shape[0], point_weight.shape[0]), dtype=dtype)
     for channels, both in _chunks(x, point_weight.shape[1]):
         hidden = _hidden(rows, inverted_weight[both], inverted_bias[both])
-        value, gate = _gated(aten.silu_(hidden), x, depth_weight[both], depth_bias[both])
+        value, gate = _gated(LIBRARY, aten.silu_(hidden), x, depth_weight[both], depth_bias[both])
         product = value.mul_(F.silu(gate)).to(x.dtype)
         total += product @ point_weight[:, channels].flatten(1).t()
     return _video(total.to(x.dtype), x).contiguous(memory_format=layout_of(x))
 
 
-def backward(
+def backward(*args: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of x and of the five parameters; every chunk is computed again."""
+    return backward_by(LIBRARY, *args)
+
+
+def backward_by(
+    how: Depthwise,
     grad: Tensor,
     x: Tensor,
     inverted_weight: Tensor,
@@ -66,7 +72,7 @@ def backward(
     depth_bias: Tensor,
     point_weight: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of x and of the five parameters; every chunk is computed again."""
+    """Return what `backward` does, with depthwise convolutions of another kind."""
     rows, dy, dtype = _rows(x), _rows(grad), wide(x.dtype)
     dx = torch.zeros_like(rows, dtype=dtype)
     parameters = (inverted_weight, inverted_bias, depth_weight, depth_bias, point_weight)
@@ -77,7 +83,7 @@ def backward(
     for channels, both in _chunks(x, point_weight.shape[1]):
         hidden = _hidden(rows, inverted_weight[both], inverted_bias[both])
         active = F.silu(hidden)
-        value, gate = _gated(active, x, depth_weight[both], depth_bias[both])
+        value, gate = _gated(how, active, x, depth_weight[both], depth_bias[both])
         open_gate = F.silu(gate)
         product = (value * open_gate).to(x.dtype)
         dpoint[:, channels] = (dy.t() @ product).view_as(dpoint[:, channels])
@@ -85,9 +91,11 @@ def backward(
         dvalue, dgate = dproduct * open_gate, aten.silu_backward(dproduct * value, gate)
         dgated = torch.cat([dvalue, dgate], dim=1)
         ddepth_bias[both] = dgated.sum(0).to(x.dtype)
-        dactive, dtaps = _gradients_of_depthwise(dgated, active, x, depth_weight[both])
+        dactive, dtaps = how.gradients(
+            _video(dgated, x), _video(active, x), depth_weight[both].to(dtype)
+        )
         ddepth[both] = dtaps.to(x.dtype)
-        dhidden = aten.silu_backward(dactive, hidden)
+        dhidden = aten.silu_backward(_rows(dactive), hidden)
         dinverted_bias[both] = dhidden.sum(0).to(x.dtype)
         dhidden = dhidden.to(x.dtype)
         dinverted[both] = (dhidden.t() @ rows).view_as(dinverted[both])
@@ -121,17 +129,10 @@ def _hidden(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return product.to(wide(rows.dtype)).add_(bias)
 
 
-def _gated(active: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def _gated(
+    how: Depthwise, active: Tensor, x: Tensor, weight: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
     """Value and gate of a chunk."""
     weight, bias = weight.to(active.dtype), bias.to(active.dtype)
-    value, gate = _rows(depthwise(_video(active, x), weight, bias)).chunk(2, dim=1)
+    value, gate = _rows(how.convolve(_video(active, x), weight, bias)).chunk(2, dim=1)
     return value, gate
-
-
-def _gradients_of_depthwise(
-    grad: Tensor, active: Tensor, x: Tensor, weight: Tensor
-) -> tuple[Tensor, Tensor]:
-    dactive, dweight = depthwise_gradients(
-        _video(grad, x), _video(active, x), weight.to(grad.dtype)
-    )
-    return _rows(dactive), dweight

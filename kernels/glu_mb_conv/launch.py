@@ -23,6 +23,11 @@ def why_not(x: Tensor, *parameters: Tensor) -> str | None:
     return "the tensor is empty" if x.numel() == 0 else triton_why_not(x, *parameters)
 
 
+def backward_why_not(grad: Tensor, x: Tensor, *parameters: Tensor) -> str | None:
+    """Return why the kernels cannot serve the gradients, or None."""
+    return why_not(x, grad, *parameters)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """One program: one tile of ``block_p`` positions of ``block_c`` channels."""

@@ -6,10 +6,12 @@ taken in fp32, from copies of q, k and v in fp32.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.torch_conv3d import depthwise, depthwise_gradients
+from ..common.torch_conv3d import LIBRARY, Depthwise, depthwise
 from ..contract import layout_of, wide
 from . import reference
 
@@ -42,7 +44,13 @@ def forward(
     return y
 
 
-def backward(
+def backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of qkv, depth_weight and point_weight."""
+    return backward_by(LIBRARY, *args)
+
+
+def backward_by(
+    how: Depthwise,
     grad: Tensor,
     qkv: Tensor,
     depth_weight: Tensor,
@@ -50,11 +58,11 @@ def backward(
     head_dim: int,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of qkv, depth_weight and point_weight."""
+    """Return what `backward` does, with depthwise convolutions of another kind."""
     layout, dtype = layout_of(qkv), wide(qkv.dtype)
     base = qkv.to(dtype).contiguous(memory_format=layout)
     depth, point = depth_weight.to(dtype), point_weight.to(dtype)
-    middle = depthwise(base, depth)
+    middle = how.convolve(base, depth, None)
     dbase, daggregated = (
         reference.gradient_of_attend(dy, scale, head_dim, eps)
         for dy, scale in zip(
@@ -62,7 +70,7 @@ def backward(
         )
     )
     dmiddle, dpoint = reference.gradients_of_mix(daggregated, middle, point)
-    dx, ddepth = depthwise_gradients(dmiddle.contiguous(memory_format=layout), base, depth)
+    dx, ddepth = how.gradients(dmiddle.contiguous(memory_format=layout), base, depth)
     dqkv = dbase.add_(dx).to(qkv.dtype).contiguous(memory_format=layout)
     return dqkv, ddepth.to(qkv.dtype).contiguous(), dpoint.to(qkv.dtype)
 

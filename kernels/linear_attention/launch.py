@@ -24,6 +24,15 @@ def why_not(
     return triton_why_not(qkv, depth_weight, point_weight)
 
 
+def backward_why_not(
+    grad: Tensor, qkv: Tensor, depth_weight: Tensor, point_weight: Tensor, *_: object
+) -> str | None:
+    """Return why the kernels cannot serve the gradients, or None."""
+    if qkv.numel() == 0:
+        return "the tensor is empty"
+    return triton_why_not(grad, qkv, depth_weight, point_weight)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
     """Sizes of one call: ``heads`` counts those of the whole batch, of one scale."""

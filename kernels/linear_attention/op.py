@@ -131,6 +131,7 @@ BACKWARD = Op(
     reference=reference.backward,
     fake=_fake_backward,
     backends=[
+        triton_backend(__package__, "backward", launch.backward_why_not, module="_triton_backward"),
         Backend("torch", "any", _torch.backward, _torch.backward_why_not, _torch.VERIFIED),
     ],
 )
