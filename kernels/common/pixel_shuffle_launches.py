@@ -27,13 +27,14 @@ def launches(
         kind: of kernel, for the names.
         plan: of a large video, a small one and the size of a block.
     """
+    last = torch.channels_last_3d
     for name, (large, small, scale) in _PAIRS.items():
-        pair = (_video(shape, torch.channels_last_3d) for shape in (large, small))
-        launch = plan(*pair, scale)
+        launch = plan(_video(large, last), _video(small, last), scale)
         yield Compiled(name=f"{kind}.{name}", launch=launch, promises=("ld.global.v4",))
     large, small, scale = _PAIRS["two"]
-    pair = (_video(shape, torch.contiguous_format) for shape in (large, small))
-    yield Compiled(name=f"{kind}.contiguous", launch=plan(*pair, scale))
+    dense = torch.contiguous_format
+    launch = plan(_video(large, dense), _video(small, dense), scale)
+    yield Compiled(name=f"{kind}.contiguous", launch=launch)
 
 
 def _video(shape: tuple[int, ...], layout: torch.memory_format) -> Tensor:
