@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from .. import native
@@ -30,35 +32,13 @@ def why_not(
     return _native.why_not(q, q_scale, k_scale, cos, sin) or native.why_no_cpu()
 
 
-def forward(
-    q: Tensor,
-    k: Tensor,
-    q_scale: Tensor,
-    k_scale: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-    layout: str,
-    eps: float,
-) -> tuple[Tensor, Tensor]:
+def forward(*args: Any) -> tuple[Tensor, Tensor]:
     """Return q and k, normalised and rotated."""
-    q_out, k_out = q.new_empty(q.shape), k.new_empty(k.shape)
-    write(q, k, q_scale, k_scale, cos, sin, layout, eps, q_out, k_out)
-    return q_out, k_out
+    return _native.forward(write, *args)
 
 
-def write(
-    q: Tensor,
-    k: Tensor,
-    q_scale: Tensor,
-    k_scale: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-    layout: str,
-    eps: float,
-    q_out: Tensor,
-    k_out: Tensor,
-) -> None:
-    """Write q and k, normalised and rotated, to tensors whose samples are dense."""
+def write(*args: Any) -> None:
+    """Write q and k, normalised and rotated, to the last two arguments, whose samples are dense."""
     from opensora_fast import _C
 
-    _native.write(_C.qk_norm_rope_cpu, q, k, q_scale, k_scale, cos, sin, layout, eps, q_out, k_out)
+    _native.write(_C.qk_norm_rope_cpu, *args)
