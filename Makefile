@@ -12,7 +12,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --no-input -qq
 NATIVE := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f -not -path 'csrc/tests/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint format typecheck bench gpu train-tiny train-tiny-hc clean
+.PHONY: help build run test sanitize lint format typecheck bench gpu train-tiny train-tiny-hc clean
 
 help: ## say what each door does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,7 +23,10 @@ run: build ## generate a video with the shipped tiny model (PROMPT="...")
 	@$(VENV)/bin/opensora-fast generate "$(PROMPT)" --out "$(OUT)/$(shell date +%Y%m%d-%H%M%S).mp4" $(ARGS)
 
 test: $(VENV)/.test ## run everything that must pass without a GPU (ARGS="-k name")
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -m "not sanitizer" $(ARGS)
+
+sanitize: $(VENV)/.test ## run the C++ tests under the address sanitizer
+	@$(PY) -m pytest -m sanitizer tests/csrc $(ARGS)
 
 lint: $(VENV)/.lint ## ruff, clang-format, codespell
 	@$(PY) -m ruff check .

@@ -29,7 +29,7 @@ def family_of(config: HunyuanVAEConfig | VideoDCAEConfig) -> Family:
 
 
 class AutoencoderStage:
-    """L1 + L1 of 8x8 means + a penalty on latents, Muon for the inner kernels, AdamW for the rest.
+    """L1 and squares + L1 of 8x8 means + a penalty on latents, Muon for the inner kernels, AdamW for the rest.
 
     Args:
         config: model, phases and weights.
@@ -91,7 +91,8 @@ class AutoencoderStage:
         x = self.source.large_batch(rng, count, num_frames) if large else None
         if x is None:
             x = self.source.batch(rng, count, num_frames, self.config.real_share)
-        loss, metrics = self._loss(x, torch.Generator().manual_seed(int(rng.integers(2**62))))
+        noise = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        loss, metrics = self._loss(x, phase.squared_weight, noise)
         loss.backward()
         if phase.num_frames == 1:
             self._freeze_other_taps()
@@ -111,17 +112,25 @@ class AutoencoderStage:
             for name, average in self.ema.averages.items():
                 self.parameters[name].copy_(average)
 
-    def _loss(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def _loss(
+        self, x: Tensor, squared_weight: float, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
         config = self.config
         with torch.autocast("cpu", self.precision, enabled=self.precision is not torch.float32):
             found = self.family.reconstruct(self.model, x, config.latent_noise, generator)
         error = found.pixels.float() - x
         parts = {
             "l1": error.abs().mean(),
+            "squared": error.square().mean(),
             "pooled": F.avg_pool3d(error, (1, POOL, POOL)).abs().mean(),
             "latent": found.penalty,
         }
-        weights = {"l1": 1.0, "pooled": config.pooled_weight, "latent": config.latent_weight}
+        weights = {
+            "l1": 1.0,
+            "squared": squared_weight,
+            "pooled": config.pooled_weight,
+            "latent": config.latent_weight,
+        }
         if self.teacher is not None:
             parts["distill"] = F.mse_loss(self.projection(found.latents), self.teacher(x))
             weights["distill"] = config.distill_weight

@@ -25,6 +25,8 @@ class Phase:
             forgotten.
         decoder_only: go on from the averaged weights and train the decoder alone, so that latents
             stay what they are.
+        squared_weight: of the mean square error, beside L1. L1 pulls as hard at a thousand pixels
+            that are slightly wrong as at a thousand of a missing corner.
     """
 
     num_frames: int
@@ -34,6 +36,7 @@ class Phase:
     last_lr: float
     image_share: float = 0.0
     decoder_only: bool = False
+    squared_weight: float = 0.0
 
     def __post_init__(self) -> None:
         """Check what the stage relies on."""

@@ -20,6 +20,7 @@ import triton.language as tl
 
 from ._triton import plan_sum_partials
 from .launch import Launch, cdiv, multiprocessors, next_power_of_two, share_tiles
+from .torch_conv3d import Depthwise
 
 _WIDEST = 64  # channels of a tile
 _ELEMENTS = 2048  # of a tile: 16 a thread, or 8 where more than three taps are loaded ahead
@@ -217,3 +218,6 @@ def _num_warps(kernel: tuple[int, ...]) -> int:
 def _constants(kernel: tuple[int, ...], block_p: int, block_c: int) -> dict[str, int]:
     sizes = dict(zip(("KT", "KH", "KW"), kernel, strict=True))
     return sizes | {"BLOCK_P": block_p, "BLOCK_C": block_c}
+
+
+TRITON = Depthwise(depthwise, depthwise_gradients)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from ..common._triton_depthwise import depthwise, depthwise_gradients
-from ..common.torch_conv3d import Depthwise
+from ..common._triton_depthwise import TRITON
 from . import _torch
-
-HOW = Depthwise(depthwise, depthwise_gradients)
 
 
 def backward(*args) -> tuple[torch.Tensor, ...]:
     """Run the backward as the op's schema has it."""
-    return _torch.backward_by(HOW, *args)
+    return _torch.backward_by(TRITON, *args)

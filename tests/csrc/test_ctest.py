@@ -33,7 +33,7 @@ def run(*command: str | Path, timeout_s: int = 900) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["test", "asan"])
+@pytest.mark.parametrize("preset", ["test", pytest.param("asan", marks=pytest.mark.sanitizer)])
 def test_kernels_pass_on_every_instruction_set(preset: str) -> None:
     if not any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++")):
         pytest.skip("no C++ compiler is installed")
