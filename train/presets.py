@@ -68,6 +68,15 @@ def tiny_hc() -> RunConfig:
                     num_frames=16, batch_size=2, num_steps=420, first_lr=0.08, last_lr=0.0,
                     image_share=0.2,
                 ),
+                # Short clips for many scenes in a step, long ones to end with; squares for corners.
+                Phase(
+                    num_frames=8, batch_size=4, num_steps=500, first_lr=0.15, last_lr=0.03,
+                    image_share=0.3, squared_weight=5.0,
+                ),
+                Phase(
+                    num_frames=16, batch_size=2, num_steps=300, first_lr=0.05, last_lr=0.0,
+                    image_share=0.2, squared_weight=5.0,
+                ),
             ),
             crop_size=128, clips_per_scene=1, real_share=0.1, large_share=0.0,
             latent_weight=1e-4, latent_noise=0.1, teacher="tiny", distill_weight=0.1,
