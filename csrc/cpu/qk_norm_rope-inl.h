@@ -24,16 +24,32 @@ inline void store_some(V value, T* p, std::int64_t count) {
   count == W ? value.store(p) : value.store_n(p, count);
 }
 
+// Enough to hide latencies; with more, long videos are read and written in bursts, 1.3x slower.
+inline constexpr std::int64_t kHeadsAtOnce = 4;
+
+// What each of `heads` heads is multiplied by. Apart from the products, because one head's sum,
+// root and quotient wait for each other, and those of several heads do not.
+template <class T>
+inline void reciprocal_deviations(const T* x, std::int64_t stride, std::int64_t heads,
+                                  std::int64_t dim, double eps, float* out) {
+  double means[kHeadsAtOnce];
+  for (std::int64_t h = 0; h < heads; ++h, x += stride) {
+    V squares = V::set1(0.0f);
+    for_vectors(dim, [&](std::int64_t i, std::int64_t count) {
+      const V v = load_some(x + i, count);
+      squares = fma(v, v, squares);
+    });
+    means[h] = sum(squares) / static_cast<double>(dim);
+  }
+  for (std::int64_t h = 0; h < heads; ++h) {
+    out[h] = static_cast<float>(1.0 / std::sqrt(means[h] + eps));
+  }
+}
+
 // The two roundings to T are those of the released models.
 template <class T>
-inline void normalise(const T* x, std::int64_t dim, double eps, const float* scale, float* out) {
-  V squares = V::set1(0.0f);
-  for_vectors(dim, [&](std::int64_t i, std::int64_t count) {
-    const V v = load_some(x + i, count);
-    squares = fma(v, v, squares);
-  });
-  const double mean = sum(squares) / static_cast<double>(dim);
-  const V rstd = V::set1(static_cast<float>(1.0 / std::sqrt(mean + eps)));
+inline void normalise(const T* x, std::int64_t dim, float factor, const float* scale, float* out) {
+  const V rstd = V::set1(factor);
   for_vectors(dim, [&](std::int64_t i, std::int64_t count) {
     const V normed = (load_some(x + i, count) * rstd).template rounded<T>();
     store_some((normed * load_some(scale + i, count)).template rounded<T>(), out + i, count);
@@ -80,9 +96,14 @@ void turn_heads(const QkNormRopeParams& p, const HeadsView& view, const float* s
   const T* x =
       static_cast<const T*>(view.x) + sample * view.sample_stride + token * view.token_stride;
   T* y = static_cast<T*>(view.y) + (sample * p.length + token) * p.heads * p.head_dim;
-  float normed[kMaxHeadDim];
+  float normed[kMaxHeadDim], rstd[kHeadsAtOnce];
   for (std::int64_t h = 0; h < p.heads; ++h, x += view.head_stride, y += p.head_dim) {
-    normalise(x, p.head_dim, p.eps, scale, normed);
+    const std::int64_t at = h % kHeadsAtOnce;
+    if (at == 0) {
+      const std::int64_t heads = std::min(kHeadsAtOnce, p.heads - h);
+      reciprocal_deviations(x, view.head_stride, heads, p.head_dim, p.eps, rstd);
+    }
+    normalise(x, p.head_dim, rstd[at], scale, normed);
     if constexpr (kInterleaved) {
       rotate_pairs(normed, p.head_dim, angles, y);
     } else {

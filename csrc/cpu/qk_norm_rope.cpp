@@ -1,5 +1,6 @@
 #include "cpu/qk_norm_rope.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/check.h"

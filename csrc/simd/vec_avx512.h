@@ -37,7 +37,8 @@ struct V {
     if constexpr (sizeof(T) == sizeof(float)) {
       return *this;
     } else {
-      return widen(narrow());
+      const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
+      return {_mm512_castsi512_ps(_mm512_and_si512(nearest(), upper))};
     }
   }
 
@@ -45,17 +46,17 @@ struct V {
   static V widen(__m256i bits) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
   }
+  // The bits with the nearest BF16 value in their upper half; the lower half is of no meaning.
   // Integer rounding rather than the BF16 extension's: that one flushes denormal numbers.
-  __m256i narrow() const {
+  __m512i nearest() const {
     const __m512i bits = _mm512_castps_si512(value);
-    const __m512i upper = _mm512_srli_epi32(bits, 16);
-    const __m512i odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     const __m512i carry = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
-    const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, carry), 16);
     const __mmask16 is_nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
-    const __m512i result = _mm512_mask_or_epi32(rounded, is_nan, upper, _mm512_set1_epi32(0x40));
-    return _mm512_cvtepi32_epi16(result);
+    return _mm512_mask_or_epi32(_mm512_add_epi32(bits, carry), is_nan, bits,
+                                _mm512_set1_epi32(0x400000));
   }
+  __m256i narrow() const { return _mm512_cvtepi32_epi16(_mm512_srli_epi32(nearest(), 16)); }
 };
 
 inline V operator+(V a, V b) { return {_mm512_add_ps(a.value, b.value)}; }
