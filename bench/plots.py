@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 
@@ -20,11 +21,24 @@ from .records import OK, Row, Run, latest_rows
 _BAR_INCHES, _MARGIN_INCHES, _WIDTH_INCHES = 0.22, 1.4, 9.0
 _DPI = 130
 _COLORS = ("#3b6ea5", "#d98032", "#4a9a5c", "#b04a5a", "#7a5fa8", "#8a7a55")
+_MOST_CASES = 30  # with a bar for each
+_OF_ROUNDS = "medians; lines: p20 to p80 of the rounds"
 _MARKERS = {"fp32": "o", "bf16": "s", "fp16": "^"}
 
 
+class _Bar(NamedTuple):
+    """Ours over a peer, and from where to where the ratio goes."""
+
+    ratio: float
+    low: float
+    high: float
+
+
+_Groups = dict[str, dict[str, _Bar]]  # label -> peer -> bar
+
+
 def plot_speed_ups(runs: Sequence[Run], path: Path) -> bool:
-    """Draw a bar per case and peer: how many times faster ours is.
+    """Draw how many times faster ours is: a bar per case and peer; of many cases, per op and peer.
 
     Args:
         runs: with rows.
@@ -34,41 +48,68 @@ def plot_speed_ups(runs: Sequence[Run], path: Path) -> bool:
         Whether there was anything to draw.
     """
     rows = [row for row in _ours(runs) if row.speed_up]
-    peers = list(dict.fromkeys(peer for row in rows for peer in row.speed_up))
     if not rows:
         return False
-    bars = [(row, peer) for row in reversed(rows) for peer in reversed(list(row.speed_up))]
-    height = _MARGIN_INCHES + _BAR_INCHES * (len(bars) + len(rows))
-    figure, axes = plt.subplots(figsize=(_WIDTH_INCHES, height), layout="constrained")
-    places, labels, place = [], [], 0.0
-    previous = None
-    for row, peer in bars:
-        place += 1.0 if row is previous else 2.0
-        if row is not previous:
-            direction = "" if row.direction == "fwd" else " bwd"
-            labels.append(f"{row.suite} {row.case} {row.dtype}{direction}")
-            places.append(place + (len(row.speed_up) - 1) / 2)
-        previous = row
-        ratio = row.speed_up[peer]
-        color = _COLORS[peers.index(peer) % len(_COLORS)]
-        # Medians need not lie between the percentiles of the rounds.
-        reach = [
-            [max(0.0, ratio["median"] - ratio["low"])],
-            [max(0.0, ratio["high"] - ratio["median"])],
-        ]
-        axes.barh(place, ratio["median"], color=color, xerr=reach, ecolor="#555555")
-        axes.annotate(
-            f"{ratio['median']:.2f}x", (max(ratio["median"], ratio["high"]), place),
-            xytext=(4, 0), textcoords="offset points", va="center", fontsize=7,
-        )  # fmt: skip
-    axes.set_yticks(places, labels, fontsize=8)
+    by_op = len(rows) > _MOST_CASES
+    groups = _of_ops(rows) if by_op else _of_cases(rows)
+    peers = list(dict.fromkeys(peer for bars in groups.values() for peer in bars))
+    count = sum(map(len, groups.values())) + len(groups)
+    size = (_WIDTH_INCHES, _MARGIN_INCHES + _BAR_INCHES * count)
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    places, place = [], 0.0
+    for bars in groups.values():
+        places.append(place + (len(bars) - 1) / 2)
+        for peer, bar in bars.items():
+            # Medians need not lie between the percentiles of the rounds.
+            reach = [[max(0.0, bar.ratio - bar.low)], [max(0.0, bar.high - bar.ratio)]]
+            color = _COLORS[peers.index(peer) % len(_COLORS)]
+            axes.barh(place, bar.ratio, color=color, xerr=reach, ecolor="#555555")
+            axes.annotate(
+                f"{bar.ratio:.2f}x", (max(bar.ratio, bar.high), place),
+                xytext=(4, 0), textcoords="offset points", va="center", fontsize=7,
+            )  # fmt: skip
+            place += 1.0
+        place += 1.0
+    axes.invert_yaxis()
+    axes.set_yticks(places, list(groups), fontsize=8)
     axes.axvline(1.0, color="#333333", linewidth=0.8)
-    axes.set_xlabel("times as fast as the peer (medians; lines: p20 to p80 of the rounds)")
+    what = "geometric means over shapes; lines: all shapes" if by_op else _OF_ROUNDS
+    axes.set_xlabel(f"times as fast as the peer ({what})")
     axes.margins(x=0.12, y=0.01)
     handles = [Patch(color=_COLORS[number % len(_COLORS)]) for number in range(len(peers))]
     axes.legend(handles, peers, fontsize=8, loc="best")
     _save(figure, path)
     return True
+
+
+def _of_cases(rows: Sequence[Row]) -> _Groups:
+    return {
+        _label(row, row.case): {
+            peer: _Bar(ratio["median"], ratio["low"], ratio["high"])
+            for peer, ratio in row.speed_up.items()
+        }
+        for row in rows
+    }
+
+
+def _of_ops(rows: Sequence[Row]) -> _Groups:
+    medians: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        of_op = medians.setdefault(_label(row, row.case.split("/")[0]), {})
+        for peer, ratio in row.speed_up.items():
+            of_op.setdefault(peer, []).append(ratio["median"])
+    return {
+        label: {
+            peer: _Bar(statistics.geometric_mean(found), min(found), max(found))
+            for peer, found in of_op.items()
+        }
+        for label, of_op in medians.items()
+    }
+
+
+def _label(row: Row, what: str) -> str:
+    direction = "" if row.direction == "fwd" else " bwd"
+    return f"{row.suite} {what} {row.dtype}{direction}"
 
 
 def plot_roofline(runs: Sequence[Run], path: Path) -> bool:
