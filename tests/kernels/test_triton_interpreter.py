@@ -48,13 +48,14 @@ pytestmark = [
 _ROWS = "test_backend and -triton- and not cuda"
 # The interpreter takes minutes for the gradients of the larger convolutions.
 _SMALL = "strided or pointwise or image or ones or pixel or empty"
-_LONG = "linear_attention_backward and released"  # 125 taps of 192 channels
+_LONG = "released"  # linear_attention: 125 taps of 192 channels
 CHILDREN = {file.stem.removeprefix("test_"): (str(file),) for file in FILES} | {
     f"conformance-{name}": (str(HERE / "test_conformance.py"), "-k", f"{_ROWS} and {chosen}")
     for name, chosen in (
         ("convolutions", "conv3d and not backward"),
         ("gradients-of-convolutions", f"conv3d and backward and contiguous and ({_SMALL})"),
-        ("attention", f"attention and not ({_LONG})"),
+        ("attention", "attention and not linear_attention"),
+        ("linear-attention", f"linear_attention and not ({_LONG})"),
         ("others", "not conv3d and not attention"),
     )
 }
