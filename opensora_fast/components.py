@@ -173,7 +173,8 @@ def _find_folder(source: str | Path) -> Path:
     if isinstance(source, str) and _HUB_ID.fullmatch(source) and not source.startswith("."):
         return _download(source)
     raise FileNotFoundError(
-        f'there is no folder {folder}; expected "tiny", a folder or a Hugging Face id "owner/name"'
+        f"there is no folder {folder}; expected a shipped model ({', '.join(SHIPPED)}), a folder or"
+        ' a Hugging Face id "owner/name"'
     )
 
 

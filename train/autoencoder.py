@@ -29,7 +29,7 @@ def family_of(config: HunyuanVAEConfig | VideoDCAEConfig) -> Family:
 
 
 class AutoencoderStage:
-    """L1 and squares + L1 of 8x8 means + a penalty on latents, Muon for the inner kernels, AdamW for the rest.
+    """L1, squares, L1 of 8x8 means, a penalty on latents; Muon for the inner kernels, else AdamW.
 
     Args:
         config: model, phases and weights.
@@ -92,7 +92,7 @@ class AutoencoderStage:
         if x is None:
             x = self.source.batch(rng, count, num_frames, self.config.real_share)
         noise = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        loss, metrics = self._loss(x, phase.squared_weight, noise)
+        loss, metrics = self._loss(x, phase, noise)
         loss.backward()
         if phase.num_frames == 1:
             self._freeze_other_taps()
@@ -113,7 +113,7 @@ class AutoencoderStage:
                 self.parameters[name].copy_(average)
 
     def _loss(
-        self, x: Tensor, squared_weight: float, generator: torch.Generator
+        self, x: Tensor, phase: Phase, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         config = self.config
         with torch.autocast("cpu", self.precision, enabled=self.precision is not torch.float32):
@@ -127,11 +127,12 @@ class AutoencoderStage:
         }
         weights = {
             "l1": 1.0,
-            "squared": squared_weight,
+            "squared": phase.squared_weight,
             "pooled": config.pooled_weight,
             "latent": config.latent_weight,
         }
-        if self.teacher is not None:
+        # Latents that stay what they are need no teacher.
+        if self.teacher is not None and not phase.decoder_only:
             parts["distill"] = F.mse_loss(self.projection(found.latents), self.teacher(x))
             weights["distill"] = config.distill_weight
         loss = torch.stack([weights[name] * part for name, part in parts.items()]).sum()

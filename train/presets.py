@@ -77,6 +77,10 @@ def tiny_hc() -> RunConfig:
                     num_frames=16, batch_size=2, num_steps=300, first_lr=0.05, last_lr=0.0,
                     image_share=0.2, squared_weight=5.0,
                 ),
+                Phase(
+                    num_frames=8, batch_size=4, num_steps=400, first_lr=0.15, last_lr=0.0,
+                    image_share=0.2, squared_weight=20.0, decoder_only=True,
+                ),
             ),
             crop_size=128, clips_per_scene=1, real_share=0.1, large_share=0.0,
             latent_weight=1e-4, latent_noise=0.1, teacher="tiny", distill_weight=0.1,
