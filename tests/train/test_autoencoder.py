@@ -94,7 +94,7 @@ def test_a_few_steps_lower_the_loss(config: RunConfig, source: ClipSource) -> No
 
     def loss() -> float:
         with torch.no_grad():
-            return float(stage._loss(clips, torch.Generator().manual_seed(0))[0])
+            return float(stage._loss(clips, phase, torch.Generator().manual_seed(0))[0])
 
     before = loss()
     for step in range(stage.num_steps):

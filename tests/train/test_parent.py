@@ -90,7 +90,7 @@ def test_distillation_draws_latents_to_the_tokens(
 
     def distance() -> float:
         with torch.no_grad():
-            return stage._loss(x, torch.Generator().manual_seed(0))[1]["distill"]
+            return stage._loss(x, config.phases[0], torch.Generator().manual_seed(0))[1]["distill"]
 
     before = distance()
     for step in range(stage.num_steps):
