@@ -42,7 +42,7 @@ _PASSED_ON = {
 }
 # Videos among the arguments. Our models keep them in channels_last_3d, the original's do not, and
 # each contender gets what it is used to.
-_VIDEOS = ("x", "residual")
+_VIDEOS = ("x", "residual", "added", "qkv")
 _SEED = 0
 
 
@@ -134,7 +134,9 @@ def load(case: Case) -> Problem:
     name = op_name + BACKWARD if backward else op_name
     op, dtype, device = OPS[name], case.torch_dtype, case.device
     if backward:
-        inputs = functools.partial(operator_arguments, name, problem, device=device, dtype=dtype)
+        inputs = functools.partial(
+            operator_arguments, name, problem, device=device, dtype=dtype, layout="channels_last"
+        )
         ours: Callable[..., Outputs] = op
     else:
         inputs = functools.partial(_draw, op_name, problem, device, dtype)

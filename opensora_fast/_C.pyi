@@ -126,6 +126,39 @@ def pixel_shuffle_cpu(
     channels_last: bool,
     dtype: int,
 ) -> None: ...
+def conv3d_weight_gradient_cpu(
+    x: int,
+    dy: int,
+    dweight: int,
+    batch: int,
+    channels: int,
+    out_channels: int,
+    size: tuple[int, int, int],
+    out_size: tuple[int, int, int],
+    kernel: tuple[int, int, int],
+    stride: tuple[int, int, int],
+    padding: int,
+    dtype: int,
+) -> None: ...
+def depthwise3d_cpu(
+    x: int,
+    taps: int,
+    bias: int,
+    y: int,
+    batch: int,
+    channels: int,
+    size: tuple[int, int, int],
+    kernel: tuple[int, int, int],
+) -> None: ...
+def depthwise3d_taps_gradient_cpu(
+    x: int,
+    dy: int,
+    dtaps: int,
+    batch: int,
+    channels: int,
+    size: tuple[int, int, int],
+    kernel: tuple[int, int, int],
+) -> None: ...
 def linear_attention_cpu(
     qkv: int,
     depth_weight: int,

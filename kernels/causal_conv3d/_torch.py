@@ -67,7 +67,7 @@ def backward(
     grad = grad.contiguous(memory_format=layout)
     dpadded, dweight, dbias = gradients(grad, padded, weight, stride, needs)
     return (
-        _folded(dpadded, x, weight, pad_mode) if needs[0] else x.new_empty(0),
+        folded(dpadded, x, weight, pad_mode) if needs[0] else x.new_empty(0),
         dweight.contiguous() if needs[1] else x.new_empty(0),
         dbias if needs[2] else x.new_empty(0),
     )
@@ -147,7 +147,7 @@ def _padded(x: Tensor, weight: Tensor, pad_mode: str) -> Tensor:
     return F.pad(x, (left, right, top, bottom, front, 0), mode)
 
 
-def _folded(dpadded: Tensor, x: Tensor, weight: Tensor, pad_mode: str) -> Tensor:
+def folded(dpadded: Tensor, x: Tensor, weight: Tensor, pad_mode: str) -> Tensor:
     """Sum what was repeated into its border, in place: several times faster than torch's own."""
     for axis, (front, behind) in enumerate(padding(weight.shape[2:], pad_mode), start=2):
         size = x.shape[axis]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -65,7 +65,19 @@ def forward(
     return y.contiguous(memory_format=layout)
 
 
-def backward(
+# The gradients of a convolution of unit scale: grad, x, weight, stride, pad_rows, needs.
+Gradients = Callable[
+    [Tensor, Tensor, Tensor, Sequence[int], bool, Sequence[bool]], tuple[Tensor, Tensor, Tensor]
+]
+
+
+def backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of x, weight and bias; an empty tensor for one that is not needed."""
+    return backward_by(_gradients, *args)
+
+
+def backward_by(
+    gradients: Gradients,
     grad: Tensor,
     x: Tensor,
     weight: Tensor,
@@ -76,14 +88,11 @@ def backward(
     pad_rows: bool,
     needs: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of x, weight and bias; an empty tensor for one that is not needed."""
+    """Return what `backward` does, with a convolution whose gradients are another's."""
     layout = layout_of(x)
     grad = grad.contiguous(memory_format=layout)
     large = _enlarged(F.silu(x) if silu else x, scale).contiguous(memory_format=layout)
-    seen = seen_taps(weight, large.shape[2])
-    dlarge, dweight, dbias = causal.gradients(
-        grad, large, seen, stride, needs, reference.padding(seen.shape[2:], pad_rows)
-    )
+    dlarge, dweight, dbias = gradients(grad, large, weight, stride, pad_rows, needs)
     dx = x.new_empty(0)
     if needs[0]:
         dx = reference.gradient_of_enlarged(dlarge, scale)
@@ -94,9 +103,23 @@ def backward(
         dx = dx.contiguous(memory_format=layout)
     return (
         dx,
-        of_all_taps(dweight, weight).contiguous() if needs[1] else x.new_empty(0),
+        dweight.contiguous() if needs[1] else x.new_empty(0),
         dbias if needs[2] else x.new_empty(0),
     )
+
+
+def _gradients(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    pad_rows: bool,
+    needs: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    seen = seen_taps(weight, x.shape[2])
+    zeros = reference.padding(seen.shape[2:], pad_rows)
+    dx, dseen, dbias = causal.gradients(grad, x, seen, stride, needs, zeros)
+    return dx, of_all_taps(dseen, weight) if needs[1] else dseen, dbias
 
 
 def _enlarged(x: Tensor, scale: Sequence[int]) -> Tensor:

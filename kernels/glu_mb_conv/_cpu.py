@@ -1,6 +1,7 @@
 """glu_mb_conv on the CPU: torch's products, and a C++ kernel for what lies between them.
 
-csrc/cpu/glu_mb_conv.h states layouts and accuracy of the kernel, walk.py what is copied.
+csrc/cpu/glu_mb_conv.h states layouts and accuracy of the kernel, walk.py what is copied. The
+gradients are those of `_torch`, with depthwise convolutions in C++ (csrc/cpu/depthwise3d.h).
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import native
-from . import walk
+from ..common.native_depthwise import NATIVE
+from . import _torch, walk
 
 VERIFIED = "CPU: x86-64 scalar, AVX2 and AVX-512, torch 2.13, 2026-11"
 
@@ -28,6 +30,11 @@ def why_not(x: Tensor, *_: Tensor) -> str | None:
     if x.numel() == 0:
         return "the tensor is empty"
     return native.why_no_cpu()
+
+
+def backward_why_not(grad: Tensor, x: Tensor, *_: Tensor) -> str | None:
+    """Say why the kernels cannot serve this call, or return None."""
+    return why_not(x)
 
 
 def forward(
@@ -67,6 +74,11 @@ def forward(
 
     plan = walk.choose((frames, rows, columns), width, _SLAB, _STRIP, _CHANNELS)
     return walk.run(x, inverted_weight, point_weight, plan, gate)
+
+
+def backward(*args: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of x and of the five parameters."""
+    return _torch.backward_by(NATIVE, *args)
 
 
 def _panels(depth_weight: Tensor) -> Tensor:

@@ -1,15 +1,20 @@
 """linear_attention in C++ for the CPU: csrc/cpu/linear_attention.h states layouts and accuracy.
 
-The kernel takes channels last: a video that lies otherwise is copied, and so is its result.
+The kernel takes channels last: a video that lies otherwise is copied, and so is its result. The
+gradients are those of `_torch`, with depthwise convolutions in C++ (csrc/cpu/depthwise3d.h).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import native
+from ..common.native_depthwise import NATIVE
 from ..contract import layout_of
+from . import _torch
 
 VERIFIED = "CPU: x86-64 scalar, AVX2 and AVX-512, 2026-11"
 
@@ -21,6 +26,13 @@ def why_not(
     if qkv.dtype not in native.CPU_DTYPES:
         return native.not_a_cpu_dtype("qkv", qkv)
     return native.why_no_cpu()
+
+
+def backward_why_not(grad: Tensor, qkv: Tensor, *_: object) -> str | None:
+    """Say why the kernels cannot serve this call, or return None."""
+    if qkv.dtype not in native.CPU_DTYPES:
+        return native.not_a_cpu_dtype("qkv", qkv)
+    return _torch.backward_why_not(grad, qkv) or native.why_no_cpu()
 
 
 def forward(
@@ -52,3 +64,8 @@ def forward(
         dtype=native.DTYPE_CODES[qkv.dtype],
     )
     return y.contiguous(memory_format=layout_of(qkv))
+
+
+def backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of qkv, depth_weight and point_weight."""
+    return _torch.backward_by(NATIVE, *args)

@@ -132,6 +132,7 @@ BACKWARD = Op(
     fake=_fake_backward,
     backends=[
         triton_backend(__package__, "backward", launch.backward_why_not, module="_triton_backward"),
+        Backend("cpu", "cpu", _cpu.backward, _cpu.backward_why_not, _cpu.VERIFIED),
         Backend("torch", "any", _torch.backward, _torch.backward_why_not, _torch.VERIFIED),
     ],
 )

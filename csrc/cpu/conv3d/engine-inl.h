@@ -2,6 +2,7 @@
 #include "cpu/conv3d/activate-inl.h"
 #include "cpu/conv3d/gemm-inl.h"
 #include "cpu/conv3d/shortcut-inl.h"
+#include "cpu/conv3d/winograd-transforms-inl.h"
 //
 #include "cpu/conv3d/direct-inl.h"
 #include "cpu/conv3d/narrow-inl.h"

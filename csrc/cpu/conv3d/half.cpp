@@ -26,6 +26,7 @@ using osf::avx512::V;
 #include "cpu/conv3d/activate-inl.h"
 #include "cpu/conv3d/gemm-inl.h"
 #include "cpu/conv3d/shortcut-inl.h"
+#include "cpu/conv3d/winograd-transforms-inl.h"
 
 namespace osf::conv3d::avx512_bf16 {
 

@@ -104,6 +104,16 @@ inline std::int64_t winograd_size(Algorithm algorithm) {
 // error.
 inline constexpr double kPointA = 2.0 / 3.0;
 inline constexpr double kPointB = 3.0 / 2.0;
+inline constexpr double kNormA = 2 * kPointA * kPointA * (kPointA * kPointA - kPointB * kPointB);
+inline constexpr double kNormB = 2 * kPointB * kPointB * (kPointB * kPointB - kPointA * kPointA);
+// Its transform of the weights.
+inline constexpr double kFilter4[6][3] = {
+    {1 / (kPointA * kPointA * kPointB * kPointB), 0, 0},
+    {1 / kNormA, kPointA / kNormA, kPointA * kPointA / kNormA},
+    {1 / kNormA, -kPointA / kNormA, kPointA * kPointA / kNormA},
+    {1 / kNormB, kPointB / kNormB, kPointB * kPointB / kNormB},
+    {1 / kNormB, -kPointB / kNormB, kPointB * kPointB / kNormB},
+    {0, 0, 1}};
 
 // Sets of weights that upsampling needs per panel: three per doubled axis (difference to the one
 // before, value, difference to the one after), the three taps of an axis that stays.

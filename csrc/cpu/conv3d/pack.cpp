@@ -59,16 +59,6 @@ void apply(const double (&matrix)[kRows][3], const Columns* in, std::int64_t ste
 
 constexpr double kFilter2[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
 
-constexpr double kA = kPointA, kB = kPointB;
-constexpr double kNormA = 2 * kA * kA * (kA * kA - kB * kB);
-constexpr double kNormB = 2 * kB * kB * (kB * kB - kA * kA);
-constexpr double kFilter4[6][3] = {{1 / (kA * kA * kB * kB), 0, 0},
-                                   {1 / kNormA, kA / kNormA, kA * kA / kNormA},
-                                   {1 / kNormA, -kA / kNormA, kA * kA / kNormA},
-                                   {1 / kNormB, kB / kNormB, kB * kB / kNormB},
-                                   {1 / kNormB, -kB / kNormB, kB * kB / kNormB},
-                                   {0, 0, 1}};
-
 // The weight of x and of its differences to the neighbours before and after, see upsample-inl.h.
 constexpr double kDifference[3][3] = {{1, 0, 0}, {1, 1, 1}, {0, 0, 1}};
 

@@ -21,59 +21,6 @@ inline constexpr std::int64_t kWinogradTiles = 64;
 inline constexpr std::int64_t kWinogradWeightBytesPerTile = 256 << 10;
 inline constexpr std::int64_t kWinogradChannels = 32;  // activated at a time
 
-template <int m>
-struct Transform;
-
-template <>
-struct Transform<2> {
-  static void input(const V* d, V* out) {
-    out[0] = d[0] - d[2];
-    out[1] = d[1] + d[2];
-    out[2] = d[2] - d[1];
-    out[3] = d[1] - d[3];
-  }
-  static void output(const V* in, V* y) {
-    y[0] = in[0] + in[1] + in[2];
-    y[1] = in[1] - in[2] - in[3];
-  }
-};
-
-template <>
-struct Transform<4> {
-  static constexpr float kA = static_cast<float>(kPointA), kB = static_cast<float>(kPointB);
-  static constexpr float kA2 = static_cast<float>(kPointA * kPointA);
-  static constexpr float kB2 = static_cast<float>(kPointB * kPointB);
-  static constexpr float kA3 = static_cast<float>(kPointA * kPointA * kPointA);
-  static constexpr float kB3 = static_cast<float>(kPointB * kPointB * kPointB);
-  static constexpr float kSum = static_cast<float>(kPointA * kPointA + kPointB * kPointB);
-  static constexpr float kProduct = static_cast<float>(kPointA * kPointA * kPointB * kPointB);
-
-  static void input(const V* d, V* out) {
-    const V sum = V::set1(-kSum), product = V::set1(kProduct);
-    out[0] = fma(product, d[0], fma(sum, d[2], d[4]));
-    out[5] = fma(product, d[1], fma(sum, d[3], d[5]));
-    pair(V::set1(kA), V::set1(-kB2), d, out + 1);
-    pair(V::set1(kB), V::set1(-kA2), d, out + 3);
-  }
-  static void output(const V* in, V* y) {
-    const V sum_a = in[1] + in[2], sum_b = in[3] + in[4];
-    const V odd_a = in[1] - in[2], odd_b = in[3] - in[4];
-    y[0] = in[0] + (sum_a + sum_b);
-    y[1] = fma(V::set1(kA), odd_a, V::set1(kB) * odd_b);
-    y[2] = fma(V::set1(kA2), sum_a, V::set1(kB2) * sum_b);
-    y[3] = fma(V::set1(kA3), odd_a, fma(V::set1(kB3), odd_b, in[5]));
-  }
-
- private:
-  // The rows of +point and -point share their even and odd halves.
-  static void pair(V point, V minus_other_squared, const V* d, V* out) {
-    const V even = fma(minus_other_squared, d[2], d[4]);
-    const V odd = point * fma(minus_other_squared, d[1], d[3]);
-    out[0] = even + odd;
-    out[1] = even - odd;
-  }
-};
-
 // Products in E: in bfloat16 the transformed input is rounded once, behind the transform in time,
 // and all four time planes of the weights are packed.
 template <int m, class T, class E = float>
