@@ -18,8 +18,8 @@ unwatched = _disable_current_modes
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
-# Computes a result with so many rows at a time; None stands for all of them, without slabs.
-Run = Callable[[int | None], Tensor]
+# Computes a result with so many rows at a time.
+Run = Callable[[int], Tensor]
 
 
 @functools.lru_cache(maxsize=4)
@@ -38,7 +38,7 @@ def twin_of(model_class: Callable[[Any], ModelT], config: Any, dtype: torch.dtyp
         return model_class(config).to(dtype)
 
 
-def rows_within(run: Run, height: int, budget: int, name: str) -> int | None:
+def rows_within(run: Run, height: int, budget: int) -> tuple[int | None, int]:
     """Find how many rows at a time keep a computation within a bound on memory.
 
     Tried on the meta device, where nothing is computed.
@@ -48,24 +48,25 @@ def rows_within(run: Run, height: int, budget: int, name: str) -> int | None:
         height: rows that there are.
         budget: bytes that tensors may hold at one time, the result included; inputs and parameters
             come on top.
-        name: of the computation, for the message.
 
     Returns:
-        Rows of a slab; None: slabs are not needed.
-
-    Raises:
-        ValueError: not even a single row at a time keeps within the bound.
+        Rows of a slab, None if not even one fits; bytes that these, or the one, hold.
     """
-    # The whole; then sample by sample, and 3/4, 1/2, 3/8, 1/4, 3/16, ... of the rows.
+    # All, and 3/4, 1/2, 3/8, 1/4, 3/16, ... of them. Fewer rows never hold more.
     halves = [height // 2**k for k in range(height.bit_length())]
-    between = [3 * rows // 4 for rows in halves]
-    needed = 0
-    tried: list[int | None] = [None, *sorted({*halves, *between} - {0}, reverse=True)]
-    for rows in tried:
-        needed = peak_bytes(functools.partial(run, rows))
-        if needed <= budget:
-            return rows
-    raise too_small(name, budget, needed)
+    options = sorted({*halves, *(3 * rows // 4 for rows in halves)} - {0})
+    found, needed = None, peak_bytes(functools.partial(run, options[0]))
+    if needed > budget:
+        return found, needed
+    found, first, end = options[0], 1, len(options)
+    while first < end:
+        middle = (first + end) // 2
+        held = peak_bytes(functools.partial(run, options[middle]))
+        if held <= budget:
+            found, needed, first = options[middle], held, middle + 1
+        else:
+            end = middle
+    return found, needed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

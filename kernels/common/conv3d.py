@@ -108,9 +108,11 @@ def convolve(
         [B, O, T', H', W'], dtype of `x`; channels-last-3d where `x` is, else contiguous. And the
         moments [B, 2, O] in fp32, or no element.
     """
-    key = (tuple(stride), tuple(scale), pad_mode, shortcut, _isa())
+    isa = _isa()
+    key = (tuple(stride), tuple(scale), pad_mode, shortcut, isa)
     conv = _conv(tuple(weight.shape), native.DTYPE_CODES[x.dtype], *key)
-    packed = _packed(conv, weight, key)
+    # Whatever is around an image, its weights lie alike.
+    packed = _packed(conv, weight, (conv.algorithm, tuple(scale), isa))
     dense = _channels_last(x)
     shape = (x.shape[0], weight.shape[0], *out_size)
     y = x.new_empty((shape[0], *shape[2:], shape[1]))

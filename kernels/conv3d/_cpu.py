@@ -45,7 +45,8 @@ def backward_why_not(grad: Tensor, x: Tensor, weight: Tensor, *_: object) -> str
     if grad.dtype != x.dtype:
         return f"the gradient is {grad.dtype}, x is {x.dtype}"
     if any(size % 2 == 0 for size in weight.shape[2:]):
-        return f"the gradients of an even kernel are not served, weight has {list(weight.shape[2:])}"
+        kernel = list(weight.shape[2:])
+        return f"the kernels have no gradients of even kernels, weight has {kernel}"
     return conv3d.why_not(x, weight)
 
 

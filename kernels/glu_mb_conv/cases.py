@@ -47,7 +47,8 @@ class Case:
 
 
 CHECK = (
-    Case(name="video", batch=2, channels=4, size=(3, 4, 5), expand=2),
+    # The gradients of its biases cancel: sums of both signs.
+    Case(name="video", batch=2, channels=4, size=(3, 4, 5), expand=2, slack=1e-6),
     Case(name="released", channels=16, size=(4, 5, 7)),
     Case(name="image", batch=2, channels=8, size=(1, 5, 3)),
     Case(name="column", channels=9, size=(6, 3, 1), out_channels=5),

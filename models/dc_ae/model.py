@@ -11,17 +11,26 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from opensora_fast.kernels.footprint import peak_bytes
+
 from ..checkpoint import CheckpointMixin
 from ..latent_space import LatentSpaceMixin
-from ..memory import rows_within, twin_of, unwatched
+from ..memory import rows_within, too_small, twin_of, unwatched
 from ..slabs import LAYOUT
 from ..tiling import TileSizes, tile_in_space, tile_in_time
 from .blocks import Decoder, Encoder
 from .config import VideoDCAEConfig
-from .slabs import decode_in_slabs, encode_in_slabs, num_slab_stages
+from .slabs import (
+    Cut,
+    Task,
+    decode_in_slabs,
+    encode_in_slabs,
+    extra_work,
+    height_cut,
+    num_slab_stages,
+)
 
 Tiling = Literal["none", "original"]
-Task = Literal["encode", "decode"]
 
 
 class VideoDCAE(CheckpointMixin[VideoDCAEConfig], LatentSpaceMixin[VideoDCAEConfig], nn.Module):
@@ -185,21 +194,21 @@ class VideoDCAE(CheckpointMixin[VideoDCAEConfig], LatentSpaceMixin[VideoDCAEConf
         if tiling == "original":
             raise ValueError(f"VideoDCAE.{task}: give either memory_budget or a tiling")
         with unwatched():
-            rows = _rows_within(self.config, task, tuple(x.shape), x.dtype, budget)
-        return self._in_rows(x, task, rows)
+            cut = _cut_within(self.config, task, tuple(x.shape), x.dtype, budget)
+        return self._in_slabs(x, task, cut)
 
-    def _in_rows(self, x: Tensor, task: Task, rows: int | None) -> Tensor:
-        """Encode or decode, sample by sample with so many rows at a time; None: the whole."""
-        if rows is None:
+    def _in_slabs(self, x: Tensor, task: Task, cut: Cut | None) -> Tensor:
+        """Encode or decode, sample by sample in slabs; None: the whole."""
+        if cut is None:
             return self._encode_whole(x) if task == "encode" else self._decode_whole(x)
-        done = [self._sample_in_rows(sample[None], task, rows) for sample in x]
+        done = [self._sample_in_slabs(sample[None], task, cut) for sample in x]
         return done[0] if len(done) == 1 else torch.cat(done)
 
-    def _sample_in_rows(self, x: Tensor, task: Task, rows: int) -> Tensor:
+    def _sample_in_slabs(self, x: Tensor, task: Task, cut: Cut) -> Tensor:
         if task == "encode":
-            return self._scaled(encode_in_slabs(self.encoder, self.config, x, rows)).contiguous()
+            return self._scaled(encode_in_slabs(self.encoder, self.config, x, cut)).contiguous()
         z = self._unscaled(x).contiguous(memory_format=LAYOUT)
-        return decode_in_slabs(self.decoder, self.config, z, rows)
+        return decode_in_slabs(self.decoder, self.config, z, cut)
 
     def _encode_space(self, x: Tensor, in_space: bool) -> Tensor:
         """Latent of a run of frames, in spatial tiles where asked for."""
@@ -247,14 +256,31 @@ class VideoDCAE(CheckpointMixin[VideoDCAEConfig], LatentSpaceMixin[VideoDCAEConf
 
 
 @functools.lru_cache(maxsize=16)
-def _rows_within(
+def _cut_within(
     config: VideoDCAEConfig, task: Task, shape: tuple[int, ...], dtype: torch.dtype, budget: int
-) -> int | None:
-    """Kept, because the videos of a session often have one size."""
-    height = shape[3]
-    if task == "decode":
-        height *= 2 ** max(config.num_stages - 1 - num_slab_stages(config), 0)
+) -> Cut | None:
+    """The cheapest cut that keeps within the budget; None: none is needed.
+
+    Kept, because the videos of a session often have one size.
+    """
     twin, meta = twin_of(VideoDCAE, config, dtype), torch.empty(shape, dtype=dtype, device="meta")
-    return rows_within(
-        lambda rows: twin._in_rows(meta, task, rows), height, budget, f"VideoDCAE.{task}"
-    )
+
+    def cut_at(stages: int, rows: int) -> Tensor:
+        y: Tensor = twin._in_slabs(meta, task, Cut(stages, rows))
+        return y
+
+    if peak_bytes(lambda: twin._in_slabs(meta, task, None)) <= budget:
+        return None
+    cuts, least = [], []
+    for stages in range(1, num_slab_stages(config) + 1):
+        rows, needed = rows_within(
+            functools.partial(cut_at, stages),
+            height_cut(config, task, shape[3], stages),
+            budget,
+        )
+        least.append(needed)
+        if rows is not None:
+            cuts.append(Cut(stages, rows))
+    if not cuts:
+        raise too_small(f"VideoDCAE.{task}", budget, min(least))
+    return min(cuts, key=functools.partial(extra_work, config, task))

@@ -2,12 +2,14 @@
 
 Stages of residual blocks see a few pixels around each output; they hold 94 % of the operations and
 nearly all of the memory, and go through `models.slabs`. Stages of linear attention need every
-position at once; at 1/8 of the resolution and below they are small, and run whole.
+position at once; at 1/8 of the resolution and below they are small, and run whole. So do stages in
+between where the budget has room for them: slabs of a few rows of many channels are slow.
 """
 
 from __future__ import annotations
 
 import functools
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +31,8 @@ from ..slabs import (
 from .blocks import Decoder, Downsample, Encoder, ResBlock, Upsample, layers_of
 from .config import RES_BLOCK, VideoDCAEConfig
 
+Task = Literal["encode", "decode"]
+
 
 def num_slab_stages(config: VideoDCAEConfig) -> int:
     """Stages, counted from the pixels, that can go in slabs: those before the first attention."""
@@ -36,9 +40,48 @@ def num_slab_stages(config: VideoDCAEConfig) -> int:
     return next((i for i, kind in enumerate(kinds) if kind != RES_BLOCK), len(kinds))
 
 
-def encode_in_slabs(encoder: Encoder, config: VideoDCAEConfig, x: Tensor, rows: int) -> Tensor:
-    """Encode x `[B, in_channels, T, H, W]` in slabs of pixel rows; see `Encoder`."""
-    count = num_slab_stages(config)
+class Cut(NamedTuple):
+    """Which stages go in slabs, and how high these are.
+
+    Args:
+        stages: so many, counted from the pixels, up to `num_slab_stages`.
+        rows: of what comes in there: pixels to encode, what stage `stages` made to decode.
+    """
+
+    stages: int
+    rows: int
+
+
+def height_cut(config: VideoDCAEConfig, task: Task, height: int, stages: int) -> int:
+    """Rows that there are to cut, of a video to encode or a latent to decode of `height` rows."""
+    if task == "encode":
+        return height
+    return (height << (config.num_stages - 1)) // _space_factor(config, stages)
+
+
+def extra_work(config: VideoDCAEConfig, task: Task, cut: Cut) -> float:
+    """About how much more work slabs are than the whole, as a part of the cut stages' work.
+
+    Rows are copied to lie next to their neighbours, and convolutions of few rows compute some that
+    are not there and read their weights once more; from times on two cores.
+    """
+    widths, depths = config.decoder_widths, config.decoder_depths
+    if task == "encode":
+        widths, depths = config.encoder_widths, config.encoder_depths
+    total, frames = 0.0, 1.0
+    for i in range(cut.stages):
+        scale = _space_factor(config, i)
+        rows = cut.rows / scale
+        if task == "decode":
+            rows = cut.rows * _space_factor(config, cut.stages) / scale
+        total += depths[i] * widths[i] ** 2 / scale**2 * frames * (0.05 + 2 / rows)
+        frames /= 1 + config.temporal_downsample[i]
+    return total
+
+
+def encode_in_slabs(encoder: Encoder, config: VideoDCAEConfig, x: Tensor, cut: Cut) -> Tensor:
+    """Encode x `[B, in_channels, T, H, W]` with its first stages in slabs; see `Encoder`."""
+    count, rows = cut
     conv = functools.partial(encoder.project_in, pad_rows=False)
     steps: list[Step] = [functools.partial(neighbours, layer=conv)]
     limit = rows
@@ -59,9 +102,9 @@ def encode_in_slabs(encoder: Encoder, config: VideoDCAEConfig, x: Tensor, rows: 
     return encoder.from_stage(collected(in_slabs(x, rows, steps), shape, x, LAYOUT), count)
 
 
-def decode_in_slabs(decoder: Decoder, config: VideoDCAEConfig, z: Tensor, rows: int) -> Tensor:
-    """Decode z `[B, latent_channels, t, h, w]` in slabs of rows of the last attention stage."""
-    count = num_slab_stages(config)
+def decode_in_slabs(decoder: Decoder, config: VideoDCAEConfig, z: Tensor, cut: Cut) -> Tensor:
+    """Decode z `[B, latent_channels, t, h, w]` with its last stages in slabs; see `Decoder`."""
+    count, rows = cut
     h = decoder.until_stage(z, count)
     steps: list[Step] = []
     limit = rows

@@ -121,3 +121,12 @@ def test_a_forced_instruction_set(isa):
         timeout=120,
     )
     assert done.stdout.strip() == "True", done.stderr
+
+
+def test_weights_lie_alike_whatever_is_around_the_video(x, weight):
+    on_cpu(x, weight)
+    once = conv3d.packed_bytes(weight)
+    on_cpu(x, weight, pad_mode="replicate_rows")
+    assert conv3d.packed_bytes(weight) == once > 0
+    on_cpu(x, weight, stride=(1, 2, 2))  # another algorithm
+    assert conv3d.packed_bytes(weight) > once

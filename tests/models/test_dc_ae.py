@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from opensora_fast.kernels.footprint import peak_bytes
 from opensora_fast.models import VideoDCAE, VideoDCAEConfig
-from opensora_fast.models.dc_ae.slabs import decode_in_slabs, encode_in_slabs
+from opensora_fast.models.dc_ae.slabs import (
+    Cut,
+    decode_in_slabs,
+    encode_in_slabs,
+    extra_work,
+    num_slab_stages,
+)
 from opensora_fast.models.frame_grid import FrameGrid
 
 RES, EVIT = "ResBlock", "EViTS5_GLU"
@@ -105,17 +111,32 @@ def test_original_tiles_lose_the_frames_of_a_last_tile_of_one_latent_frame(ae) -
 
 
 @torch.no_grad()
-@settings(deadline=None, max_examples=12, derandomize=True)
-@given(st.integers(1, 40), st.integers(1, 9), st.sampled_from([1, 4]), st.integers(1, 2))
-def test_slabs_of_any_height_change_nothing(rows, quarter_rows, frames, batch) -> None:
+@settings(deadline=None, max_examples=16, derandomize=True)
+@given(
+    st.integers(1, num_slab_stages(CONFIG)),
+    st.integers(1, 40),
+    st.integers(1, 9),
+    st.sampled_from([1, 4]),
+    st.integers(1, 2),
+)
+def test_slabs_of_any_height_change_nothing(stages, rows, quarter_rows, frames, batch) -> None:
     torch.manual_seed(0)
     model = VideoDCAE(CONFIG).eval()
     x = video(frames, 4 * quarter_rows, 8, batch)
     z = model.encode(x)
-    in_slabs = encode_in_slabs(model.encoder, CONFIG, x, rows)
+    cut = Cut(stages, rows)
+    in_slabs = encode_in_slabs(model.encoder, CONFIG, x, cut)
     torch.testing.assert_close(in_slabs, z, rtol=1e-4, atol=1e-5)
-    y = decode_in_slabs(model.decoder, CONFIG, z, rows)
+    y = decode_in_slabs(model.decoder, CONFIG, z, cut)
     torch.testing.assert_close(y, model.decode(z), rtol=1e-4, atol=1e-5)
+
+
+def test_higher_slabs_of_fewer_stages_are_less_work() -> None:
+    config = VideoDCAEConfig()
+    for task in ("encode", "decode"):
+        work = [[extra_work(config, task, Cut(n, rows)) for rows in (4, 8, 64)] for n in (1, 2, 3)]
+        assert all(row == sorted(row, reverse=True) for row in work)
+        assert [row[0] for row in work] == sorted(row[0] for row in work)
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ namespace osf::conv3d::OSF_ISA {
 inline constexpr std::int64_t kChannelPanel = 2 * W;
 // Sums of a part of the outputs, 32 MiB.
 inline constexpr std::int64_t kMostSums = 1 << 23;
-// A block has at least so many positions, and one more for so many bytes of sums, which every
+// A block has about so many positions, and one more for so many bytes of sums, which every
 // block reads and writes.
 inline constexpr std::int64_t kLeastPositions = 64;
 inline constexpr std::int64_t kSumBytesPerPosition = 256 << 10;
@@ -94,7 +94,8 @@ class WeightGradient {
     num_sums = sums_of_one * outputs;
     const std::int64_t bytes = num_sums * static_cast<std::int64_t>(sizeof(float));
     const std::int64_t most = std::max(kLeastPositions, bytes / kSumBytesPerPosition);
-    rows = std::clamp<std::int64_t>(most / columns, 1, all_rows);
+    const std::int64_t most_rows = std::clamp<std::int64_t>(most / columns, 1, all_rows);
+    rows = ceil_div(all_rows, ceil_div(all_rows, most_rows));
     strip_columns = kTransformed ? columns * m + 2 : (columns - 1) * g.stride[2] + g.kernel[2];
     const std::int64_t strip_rows =
         kTransformed ? rows * m + 2 : (rows - 1) * g.stride[1] + g.kernel[1];

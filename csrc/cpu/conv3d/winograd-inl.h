@@ -15,8 +15,8 @@
 
 namespace osf::conv3d::OSF_ISA {
 
-// A block has at least so many tiles, and one more for so many bytes of weights, which every block
-// streams through.
+// A block has about so many tiles, and one more for so many bytes of weights, which every block
+// streams through; blocks are of nearly the same height.
 inline constexpr std::int64_t kWinogradTiles = 64;
 inline constexpr std::int64_t kWinogradWeightBytesPerTile = 256 << 10;
 inline constexpr std::int64_t kWinogradChannels = 32;  // activated at a time
@@ -35,7 +35,8 @@ class Winograd {
     all_rows = ceil_div(p.out_size[1], m);
     const std::int64_t most_tiles =
         std::max(kWinogradTiles, p.plan.packed_bytes / kWinogradWeightBytesPerTile);
-    tile_rows = std::clamp<std::int64_t>(most_tiles / tile_columns, 1, all_rows);
+    const std::int64_t most_rows = std::clamp<std::int64_t>(most_tiles / tile_columns, 1, all_rows);
+    tile_rows = ceil_div(all_rows, ceil_div(all_rows, most_rows));
     blocks = ceil_div(all_rows, tile_rows);
     channels = ceil_div(g.channels, W) * W;
     depth = ceil_div(g.channels, Step<E>::kDepth) * Step<E>::kDepth;
