@@ -55,9 +55,9 @@ def rows_within(run: Run, height: int, budget: int) -> tuple[int | None, int]:
     # All, and 3/4, 1/2, 3/8, 1/4, 3/16, ... of them. Fewer rows never hold more.
     halves = [height // 2**k for k in range(height.bit_length())]
     options = sorted({*halves, *(3 * rows // 4 for rows in halves)} - {0})
-    found, needed = None, peak_bytes(functools.partial(run, options[0]))
+    needed = peak_bytes(functools.partial(run, options[0]))
     if needed > budget:
-        return found, needed
+        return None, needed
     found, first, end = options[0], 1, len(options)
     while first < end:
         middle = (first + end) // 2

@@ -24,9 +24,7 @@ def why_not(x: Tensor, weight: Tensor, *_: object) -> str | None:
 
 def backward_why_not(grad: Tensor, x: Tensor, weight: Tensor, *_: object) -> str | None:
     """Say why the kernels cannot serve this call, or return None."""
-    if grad.dtype != x.dtype:
-        return f"the gradient is {grad.dtype}, x is {x.dtype}"
-    return conv3d.why_not(x, weight)
+    return conv3d_gradient.why_not(grad, x, weight)
 
 
 def forward(

@@ -113,12 +113,12 @@ def convolve(
     conv = _conv(tuple(weight.shape), native.DTYPE_CODES[x.dtype], *key)
     # Whatever is around an image, its weights lie alike.
     packed = _packed(conv, weight, (conv.algorithm, tuple(scale), isa))
-    dense = _channels_last(x)
+    dense = channels_last(x)
     shape = (x.shape[0], weight.shape[0], *out_size)
     y = x.new_empty((shape[0], *shape[2:], shape[1]))
     bias = None if bias is None else bias.to(torch.float32).contiguous()
     moments = fake_moments(x, y.movedim(-1, 1), gather)
-    added = None if residual is None else _channels_last(residual.to(x.dtype))
+    added = None if residual is None else channels_last(residual.to(x.dtype))
     conv.run(
         x=dense.data_ptr(),
         y=y.data_ptr(),
@@ -200,7 +200,7 @@ def _probes_of(weight: Tensor) -> Tensor:
     return in_memory.reshape(-1)[:: max(1, weight.numel() // _PROBES)]
 
 
-def _channels_last(x: Tensor) -> Tensor:
+def channels_last(x: Tensor) -> Tensor:
     """`x` with its channels innermost; no copy if they are."""
     return x.permute(0, 2, 3, 4, 1).contiguous()
 

@@ -15,6 +15,13 @@ from .. import native
 from . import conv3d
 
 
+def why_not(grad: Tensor, x: Tensor, weight: Tensor) -> str | None:
+    """Say why the kernels cannot serve these tensors, or return None."""
+    if grad.dtype != x.dtype:
+        return f"the gradient is {grad.dtype}, x is {x.dtype}"
+    return conv3d.why_not(x, weight)
+
+
 def of_input(grad: Tensor, weight: Tensor, cut: Sequence[int] = (0, 0, 0)) -> Tensor:
     """The gradient of all that a convolution of unit stride has read, its padding included.
 
@@ -28,7 +35,7 @@ def of_input(grad: Tensor, weight: Tensor, cut: Sequence[int] = (0, 0, 0)) -> Te
     """
     kernel, size = weight.shape[2:], grad.shape[2:]
     around = [k - 1 - k // 2 - less for k, less in zip(kernel, cut, strict=True)]
-    last = grad.permute(0, 2, 3, 4, 1).contiguous()
+    last = conv3d.channels_last(grad)
     if any(around):
         depth, height, width = around
         last = F.pad(last, (0, 0, width, width, height, height, depth, depth))
@@ -45,7 +52,7 @@ def of_weight(
     """The gradient of the weight; formula, accuracy: csrc/cpu/conv3d/weight_gradient.h."""
     from opensora_fast import _C
 
-    last_x, last_grad = (v.permute(0, 2, 3, 4, 1).contiguous() for v in (x, grad))
+    last_x, last_grad = conv3d.channels_last(x), conv3d.channels_last(grad)
     dweight = torch.empty(weight.shape, dtype=torch.float32)
     _C.conv3d_weight_gradient_cpu(
         x=last_x.data_ptr(),

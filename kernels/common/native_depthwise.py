@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .conv3d import channels_last
 from .torch_conv3d import Depthwise
 
 
@@ -15,7 +16,7 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Convolve each channel of x [B, C, T, H, W] with its kernel of weight [C, 1, kT, kH, kW]."""
     from opensora_fast import _C
 
-    rows = _channels_last(x)
+    rows = channels_last(x)
     y, taps = torch.empty_like(rows), weight.flatten(1).t().contiguous()
     bias = None if bias is None else bias.contiguous()
     _C.depthwise3d_cpu(
@@ -36,7 +37,7 @@ def depthwise_gradients(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor
     from opensora_fast import _C
 
     dx = depthwise(grad, weight.flip(2, 3, 4))
-    rows, rows_of_grad = _channels_last(x), _channels_last(grad)
+    rows, rows_of_grad = channels_last(x), channels_last(grad)
     dtaps = torch.empty((weight.shape[2:].numel(), x.shape[1]))
     _C.depthwise3d_taps_gradient_cpu(
         x=rows.data_ptr(),
@@ -51,10 +52,6 @@ def depthwise_gradients(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor
 
 
 NATIVE = Depthwise(depthwise, depthwise_gradients)
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.permute(0, 2, 3, 4, 1).contiguous()
 
 
 def _kernel(weight: Tensor) -> tuple[int, int, int]:

@@ -42,12 +42,10 @@ def why_not(
 
 def backward_why_not(grad: Tensor, x: Tensor, weight: Tensor, *_: object) -> str | None:
     """Say why the kernels cannot serve this call, or return None."""
-    if grad.dtype != x.dtype:
-        return f"the gradient is {grad.dtype}, x is {x.dtype}"
     if any(size % 2 == 0 for size in weight.shape[2:]):
         kernel = list(weight.shape[2:])
         return f"the kernels have no gradients of even kernels, weight has {kernel}"
-    return conv3d.why_not(x, weight)
+    return conv3d_gradient.why_not(grad, x, weight)
 
 
 def forward(
